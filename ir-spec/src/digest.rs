@@ -1,0 +1,157 @@
+//! SHA-256 digests in the OCI notation `sha256:<64 hex digits>`.
+//!
+//! rbc knows one algorithm. A digest in any other is refused where it is parsed, so that what is
+//! stored under a digest can always be checked against it.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::Digest as _;
+
+/// A SHA-256 digest (OCI image-spec, descriptor.md, "Digests").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+/// Why a text is not a digest that rbc can use.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is not a digest: want \"sha256:\" and 64 lower-case hexadecimal digits")]
+pub struct DigestParseError(String);
+
+impl Digest {
+    /// Wraps a raw SHA-256 value.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The digest of `data`.
+    pub fn of(data: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(data).into())
+    }
+
+    /// The raw 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The 64 hexadecimal digits, without the algorithm.
+    pub fn hex(&self) -> String {
+        let mut out = String::with_capacity(64);
+        for byte in self.0 {
+            for nibble in [byte >> 4, byte & 15] {
+                out.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+            }
+        }
+        out
+    }
+
+    /// The first 12 hexadecimal digits, as Docker shortens identifiers for people.
+    pub fn short(&self) -> String {
+        let mut hex = self.hex();
+        hex.truncate(12);
+        hex
+    }
+
+    /// Parses 64 lower-case hexadecimal digits without the algorithm.
+    pub fn from_hex(hex: &str) -> Result<Self, DigestParseError> {
+        let wrong = || DigestParseError(hex.chars().take(80).collect());
+        let digits = hex.as_bytes();
+        if digits.len() != 64 {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let mut value = 0;
+            for digit in pair {
+                let nibble = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return Err(wrong()),
+                };
+                value = value << 4 | nibble;
+            }
+            *byte = value;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestParseError;
+
+    fn from_str(text: &str) -> Result<Self, DigestParseError> {
+        text.strip_prefix("sha256:")
+            .and_then(|hex| Self::from_hex(hex).ok())
+            .ok_or_else(|| DigestParseError(text.chars().take(80).collect()))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// As text in JSON, as 32 raw bytes in binary encodings.
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// Builds a digest from parts. Each variable-length part is preceded by its length, so that no two
+/// sequences of parts give the same input to the hash.
+#[derive(Clone)]
+pub struct Hasher(sha2::Sha256);
+
+impl Hasher {
+    /// A hasher for one purpose; `domain` keeps digests of different purposes apart.
+    pub fn new(domain: &str) -> Self {
+        let mut hasher = Self(sha2::Sha256::new());
+        hasher.part(domain.as_bytes());
+        hasher
+    }
+
+    /// Adds a part of any length.
+    pub fn part(&mut self, data: &[u8]) -> &mut Self {
+        self.0.update((data.len() as u64).to_le_bytes());
+        self.0.update(data);
+        self
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, value: u64) -> &mut Self {
+        self.0.update(value.to_le_bytes());
+        self
+    }
+
+    /// Adds another digest.
+    pub fn digest(&mut self, digest: &Digest) -> &mut Self {
+        self.0.update(digest.0);
+        self
+    }
+
+    /// The digest of all parts.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
