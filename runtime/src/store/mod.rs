@@ -1,1 +1,206 @@
-//! (to be written)
+//! The state folder: layers, blobs, cache mounts, logs and the index that ties them together.
+//!
+//! Several processes may share one state folder and any of them may be killed at any instant.
+//! Whatever is built is therefore written below `tmp/`, which belongs to live processes through
+//! file locks and is swept at start, and published by one rename. Published layers and blobs are
+//! never written again.
+//!
+//! | place | what |
+//! | --- | --- |
+//! | `index.db` | SQLite in WAL mode: results, layers, images, containers |
+//! | `layers/<id>/` | a layer in overlayfs upper format |
+//! | `blobs/sha256/<hex>` | manifests, configs, compressed layers |
+//! | `mounts/<id>/` | cache mounts |
+//! | `contexts/<id>` | stat indexes of build contexts |
+//! | `logs/<build>/<step>.log` | what steps printed |
+//! | `tmp/<session>/` | work in progress of one process |
+
+mod blobs;
+mod db;
+mod layers;
+mod lock;
+mod remove;
+mod session;
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+pub use blobs::{BlobWriter, Blobs};
+pub use db::{CachedResult, ContainerRecord, ImageRecord, StoredResult};
+pub use layers::{LayerId, LayerIdError};
+pub use lock::KeyLock;
+pub use remove::remove_tree;
+pub use session::TmpDir;
+
+/// Layout of the state folder; another version is refused rather than misread.
+const LAYOUT_VERSION: &str = "1\n";
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder of the state folder cannot be read or written.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was tried, for example `cannot create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The index cannot be read or written.
+    #[error("cannot use the index of the state folder: {0}")]
+    Index(#[from] rusqlite::Error),
+    /// The folder was made by another version of rbc.
+    #[error(
+        "{path} has layout version {found}, this rbc knows {LAYOUT_VERSION}: use another --root"
+    )]
+    Layout {
+        /// The state folder.
+        path: PathBuf,
+        /// What its version file says.
+        found: String,
+    },
+    /// Bytes are not what their digest says.
+    #[error("{path} is damaged: its content has digest {actual}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Digest of what is there.
+        actual: rbc_ir::Digest,
+    },
+    /// Received bytes are not what was asked for.
+    #[error("expected {expected}, but what arrived has digest {actual}")]
+    WrongDigest {
+        /// Digest that was asked for.
+        expected: rbc_ir::Digest,
+        /// Digest of what arrived.
+        actual: rbc_ir::Digest,
+    },
+    /// A blob is not in the store.
+    #[error("blob {0} is not in the store")]
+    MissingBlob(rbc_ir::Digest),
+}
+
+impl StoreError {
+    /// Wraps an I/O error with what was tried on which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// Result of an operation on the state folder.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// An open state folder.
+pub struct Store {
+    root: PathBuf,
+    db: db::Db,
+    blobs: Blobs,
+    session: session::Session,
+    /// Held shared while the store is open, so that nothing in use is swept by another process.
+    use_lock: File,
+}
+
+impl Store {
+    /// Opens the state folder at `root`, making it if it is missing, and sweeps what killed
+    /// processes left behind.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or written, or has another layout version.
+    pub fn open(root: &Path) -> Result<Self> {
+        for part in ["layers", "blobs/sha256", "mounts", "contexts", "logs", "tmp"] {
+            let path = root.join(part);
+            fs::create_dir_all(&path).map_err(StoreError::io("cannot create", &path))?;
+        }
+        let root = root.canonicalize().map_err(StoreError::io("cannot open", root))?;
+        check_layout(&root)?;
+        let use_path = root.join("use.lock");
+        let use_lock = lock::open_lock_file(&use_path)?;
+        use_lock.lock_shared().map_err(StoreError::io("cannot lock", &use_path))?;
+        let db = db::Db::open(&root.join("index.db"))?;
+        let session = session::Session::start(&root.join("tmp"))?;
+        let blobs = Blobs::new(root.join("blobs/sha256"), session.path().to_owned());
+        Ok(Self { root, db, blobs, session, use_lock })
+    }
+
+    /// The state folder's path, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The content-addressed blobs.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// A new, empty folder below `tmp/` that is removed when the value is dropped.
+    pub fn tmp_dir(&self) -> Result<TmpDir> {
+        self.session.tmp_dir()
+    }
+
+    /// The file with the stat index of a context folder.
+    pub fn stat_index_path(&self, context: &Path) -> PathBuf {
+        let name = rbc_ir::Digest::of(context.as_os_str().as_encoded_bytes()).hex();
+        self.root.join("contexts").join(name)
+    }
+
+    /// The folder for the logs of one build.
+    pub fn log_dir(&self, build: &str) -> Result<PathBuf> {
+        let path = self.root.join("logs").join(build);
+        fs::create_dir_all(&path).map_err(StoreError::io("cannot create", &path))?;
+        Ok(path)
+    }
+
+    /// Takes the lock on a cache key, so that of several processes one builds it. `None` while
+    /// another process holds it.
+    pub fn try_lock_key(&self, key: &rbc_ir::Digest) -> Result<Option<KeyLock>> {
+        KeyLock::try_take(&self.root.join("keys.lock"), key)
+    }
+
+    /// Runs `sweep` while no other process has the store open. `None` if another one has.
+    pub fn alone<T>(&self, sweep: impl FnOnce() -> T) -> Result<Option<T>> {
+        let path = self.root.join("use.lock");
+        // flock converts a held lock without a gap only on one description; a second one would
+        // conflict with our own shared lock.
+        match self.use_lock.try_lock() {
+            Ok(()) => {
+                let value = sweep();
+                self.use_lock.lock_shared().map_err(StoreError::io("cannot lock", &path))?;
+                Ok(Some(value))
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                // A failed conversion may have dropped the shared lock.
+                self.use_lock.lock_shared().map_err(StoreError::io("cannot lock", &path))?;
+                Ok(None)
+            }
+            Err(fs::TryLockError::Error(e)) => Err(StoreError::io("cannot lock", &path)(e)),
+        }
+    }
+}
+
+fn check_layout(root: &Path) -> Result<()> {
+    let path = root.join("version");
+    match fs::read_to_string(&path) {
+        Ok(found) if found == LAYOUT_VERSION => Ok(()),
+        Ok(found) => {
+            Err(StoreError::Layout { path: root.to_owned(), found: found.trim().to_owned() })
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let staged = tempfile::NamedTempFile::new_in(root)
+                .map_err(StoreError::io("cannot write in", root))?;
+            fs::write(staged.path(), LAYOUT_VERSION)
+                .map_err(StoreError::io("cannot write", staged.path()))?;
+            staged.persist(&path).map_err(|e| StoreError::io("cannot write", &path)(e.error))?;
+            Ok(())
+        }
+        Err(e) => Err(StoreError::io("cannot read", &path)(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

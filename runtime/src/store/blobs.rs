@@ -1,0 +1,156 @@
+//! Content-addressed files: `blobs/sha256/<hex>`.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use rbc_ir::Digest;
+use sha2::Digest as _;
+use tempfile::NamedTempFile;
+
+use super::{Result, StoreError};
+
+/// The blobs of a state folder.
+pub struct Blobs {
+    dir: PathBuf,
+    staging: PathBuf,
+}
+
+impl Blobs {
+    pub(super) fn new(dir: PathBuf, staging: PathBuf) -> Self {
+        Self { dir, staging }
+    }
+
+    /// Where a blob is, whether it exists or not.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Size of a blob in bytes; `None` if it is not there.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.path(digest)).ok().map(|m| m.len())
+    }
+
+    /// Whether the blob is there. Its content is checked when it is read.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.size(digest).is_some()
+    }
+
+    /// Opens a blob for a reader that checks the digest itself. See [`Blobs::read`] for small ones.
+    pub fn open(&self, digest: &Digest) -> Result<File> {
+        let path = self.path(digest);
+        File::open(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => StoreError::MissingBlob(*digest),
+            _ => StoreError::io("cannot open", &path)(e),
+        })
+    }
+
+    /// Reads a small blob (manifest, config) of at most `limit` bytes and checks its digest. A
+    /// damaged one is removed, so that it can be fetched again.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let path = self.path(digest);
+        let mut data = Vec::new();
+        self.open(digest)?
+            .take(limit)
+            .read_to_end(&mut data)
+            .map_err(StoreError::io("cannot read", &path))?;
+        let actual = Digest::of(&data);
+        if actual != *digest {
+            let _ = fs::remove_file(&path);
+            return Err(StoreError::Damaged { path, actual });
+        }
+        Ok(data)
+    }
+
+    /// A writer for a new blob.
+    pub fn writer(&self) -> Result<BlobWriter> {
+        let file = NamedTempFile::new_in(&self.staging)
+            .map_err(StoreError::io("cannot create a file in", &self.staging))?;
+        Ok(BlobWriter { file, hash: sha2::Sha256::new(), size: 0, dir: self.dir.clone() })
+    }
+
+    /// Stores bytes that are at hand.
+    pub fn write(&self, data: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(data);
+        if self.size(&digest) == Some(data.len() as u64) {
+            return Ok(digest);
+        }
+        let mut writer = self.writer()?;
+        writer.write_all(data).map_err(StoreError::io("cannot write in", &self.staging))?;
+        writer.finish(Some(digest))?;
+        Ok(digest)
+    }
+
+    /// Removes a blob. Only for a caller that runs [`alone`](super::Store::alone), or for a blob
+    /// found damaged.
+    pub fn remove(&self, digest: &Digest) -> Result<()> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("cannot remove", &path)(e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All blobs with their sizes, in no order.
+    pub fn list(&self) -> Result<Vec<(Digest, u64)>> {
+        let entries = fs::read_dir(&self.dir).map_err(StoreError::io("cannot read", &self.dir))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| {
+                let digest = Digest::from_hex(entry.file_name().to_str()?).ok()?;
+                Some((digest, entry.metadata().ok()?.len()))
+            })
+            .collect())
+    }
+}
+
+/// Takes a blob's bytes and publishes them under their digest.
+pub struct BlobWriter {
+    file: NamedTempFile,
+    hash: sha2::Sha256,
+    size: u64,
+    dir: PathBuf,
+}
+
+impl BlobWriter {
+    /// Bytes written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file being written, for readers of what is there already.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Publishes the blob and gives its digest and size in bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDigest`] if it is not the `expected` one; nothing is kept then.
+    pub fn finish(self, expected: Option<Digest>) -> Result<(Digest, u64)> {
+        let actual = Digest::from_bytes(self.hash.finalize().into());
+        if let Some(expected) = expected.filter(|expected| *expected != actual) {
+            return Err(StoreError::WrongDigest { expected, actual });
+        }
+        let place = self.dir.join(actual.hex());
+        self.file.persist(&place).map_err(|e| StoreError::io("cannot publish", &place)(e.error))?;
+        Ok((actual, self.size))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.file.as_file_mut().write(data)?;
+        self.hash.update(&data[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_file_mut().flush()
+    }
+}

@@ -1,0 +1,361 @@
+//! The index: SQLite in WAL mode, shared by processes.
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rbc_ir::Digest;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{LayerId, Result, Store};
+
+pub(super) struct Db(Mutex<Connection>);
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS results (
+    key BLOB PRIMARY KEY,
+    id BLOB NOT NULL,
+    layers TEXT NOT NULL,
+    inputs BLOB NOT NULL,
+    name TEXT NOT NULL,
+    millis INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    last_used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layers (
+    id TEXT PRIMARY KEY,
+    diff_id BLOB,
+    size INTEGER
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layer_blobs (
+    layer TEXT NOT NULL,
+    compression TEXT NOT NULL,
+    epoch INTEGER,
+    digest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    diff_id BLOB NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS layer_blobs_key ON layer_blobs (layer, compression, ifnull(epoch, 'none'));
+CREATE TABLE IF NOT EXISTS images (
+    name TEXT PRIMARY KEY,
+    digest BLOB NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS containers (
+    name TEXT PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL,
+    manifest BLOB NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// A result as it is put into the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredResult {
+    /// The layers, lowest first.
+    pub layers: Vec<LayerId>,
+    /// Digests of the input nodes with the identities of the results that were used.
+    pub inputs: Vec<(Digest, Digest)>,
+    /// Name of the step, for people.
+    pub name: String,
+    /// How long it took to make.
+    pub elapsed: Duration,
+}
+
+/// A result as it is found in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedResult {
+    /// Identity of this result: another run of the same node has another one.
+    pub id: Digest,
+    /// What was stored.
+    pub stored: StoredResult,
+}
+
+/// A name in the local image store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRecord {
+    /// Normalised name with tag.
+    pub name: String,
+    /// Digest of its manifest or index.
+    pub digest: Digest,
+    /// When the name was given, in seconds since the epoch.
+    pub created: i64,
+}
+
+/// A container made by `rbc create`: an image under a name, to copy files from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerRecord {
+    /// Name, given or made up.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// The image as the user named it.
+    pub image: String,
+    /// Digest of the image's manifest.
+    pub manifest: Digest,
+    /// When it was made, in seconds since the epoch.
+    pub created: i64,
+}
+
+impl Db {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(60))?;
+        let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        // Switching takes a lock on the whole file, so it is done once in a folder's life.
+        if !mode.eq_ignore_ascii_case("wal") {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+        }
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if known == 0 {
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = 1; COMMIT;"
+            ))?;
+        }
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// The connection. A thread that panicked while holding it has left no transaction open.
+    fn get(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+fn digest_of(bytes: &[u8]) -> Option<Digest> {
+    Some(Digest::from_bytes(bytes.try_into().ok()?))
+}
+
+fn encode_pairs(pairs: &[(Digest, Digest)]) -> Vec<u8> {
+    pairs.iter().flat_map(|(a, b)| [*a.as_bytes(), *b.as_bytes()]).flatten().collect()
+}
+
+fn decode_pairs(bytes: &[u8]) -> Option<Vec<(Digest, Digest)>> {
+    let (pairs, []) = bytes.as_chunks::<64>() else { return None };
+    pairs.iter().map(|p| Some((digest_of(&p[..32])?, digest_of(&p[32..])?))).collect()
+}
+
+fn join_layers(layers: &[LayerId]) -> String {
+    layers.iter().map(LayerId::as_str).collect::<Vec<_>>().join(" ")
+}
+
+impl Store {
+    /// The cached result of a key, if all of its layers are there.
+    pub fn result(&self, key: &Digest) -> Result<Option<CachedResult>> {
+        let found = self
+            .db
+            .get()
+            .prepare_cached("SELECT id, layers, inputs, name, millis FROM results WHERE key = ?1")?
+            .query_row(params![key.as_bytes()], |row| {
+                Ok((
+                    row.get::<_, Vec<u8>>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, Vec<u8>>(2)?,
+                    row.get::<_, String>(3)?,
+                    row.get::<_, i64>(4)?,
+                ))
+            })
+            .optional()?;
+        let Some((id, layers, inputs, name, millis)) = found else { return Ok(None) };
+        let layers: Option<Vec<LayerId>> =
+            layers.split_ascii_whitespace().map(|id| id.parse().ok()).collect();
+        let (Some(id), Some(layers), Some(inputs)) =
+            (digest_of(&id), layers, decode_pairs(&inputs))
+        else {
+            return Ok(None);
+        };
+        if !layers.iter().all(|id| self.has_layer(id)) {
+            return Ok(None);
+        }
+        let elapsed = Duration::from_millis(millis.unsigned_abs());
+        Ok(Some(CachedResult { id, stored: StoredResult { layers, inputs, name, elapsed } }))
+    }
+
+    /// Puts a result into the cache in place of an older one of the same key, and gives it its
+    /// identity: the digest of its layers and of the inputs it was made from.
+    pub fn put_result(&self, key: &Digest, stored: StoredResult) -> Result<CachedResult> {
+        let mut hasher = rbc_ir::Hasher::new("rbc.result");
+        hasher.digest(key);
+        for layer in &stored.layers {
+            hasher.part(layer.as_str().as_bytes());
+        }
+        let id = hasher.finish();
+        self.db.get().prepare_cached(
+            "INSERT OR REPLACE INTO results (key, id, layers, inputs, name, millis, created, last_used)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+        )?
+        .execute(params![
+            key.as_bytes(),
+            id.as_bytes(),
+            join_layers(&stored.layers),
+            encode_pairs(&stored.inputs),
+            stored.name,
+            stored.elapsed.as_millis() as i64,
+            now(),
+        ])?;
+        Ok(CachedResult { id, stored })
+    }
+
+    /// Notes that cached results were used, for the order of eviction.
+    pub fn touch_results(&self, keys: &[Digest]) -> Result<()> {
+        let mut connection = self.db.get();
+        let transaction = connection.transaction()?;
+        for key in keys {
+            transaction
+                .prepare_cached("UPDATE results SET last_used = ?2 WHERE key = ?1")?
+                .execute(params![key.as_bytes(), now()])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The tar of a layer in a compression, made earlier and still there: blob digest, its size,
+    /// and the diff ID. `epoch` is the `SOURCE_DATE_EPOCH` it was made under.
+    pub fn layer_blob(
+        &self,
+        layer: &LayerId,
+        compression: &str,
+        epoch: Option<i64>,
+    ) -> Result<Option<(Digest, u64, Digest)>> {
+        let found = self
+            .db
+            .get()
+            .prepare_cached(
+                "SELECT digest, size, diff_id FROM layer_blobs
+             WHERE layer = ?1 AND compression = ?2 AND ifnull(epoch, 'none') = ifnull(?3, 'none')",
+            )?
+            .query_row(params![layer.as_str(), compression, epoch], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
+            })
+            .optional()?;
+        let Some((digest, size, diff_id)) = found else { return Ok(None) };
+        let (Some(digest), Some(diff_id)) = (digest_of(&digest), digest_of(&diff_id)) else {
+            return Ok(None);
+        };
+        let size = size.unsigned_abs();
+        Ok((self.blobs().size(&digest) == Some(size)).then_some((digest, size, diff_id)))
+    }
+
+    /// Notes the tar of a layer for [`Store::layer_blob`].
+    pub fn put_layer_blob(
+        &self,
+        layer: &LayerId,
+        compression: &str,
+        epoch: Option<i64>,
+        blob: (Digest, u64, Digest),
+    ) -> Result<()> {
+        let (digest, size, diff_id) = blob;
+        self.db.get().execute(
+            "INSERT OR REPLACE INTO layer_blobs (layer, compression, epoch, digest, size, diff_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                layer.as_str(),
+                compression,
+                epoch,
+                digest.as_bytes(),
+                size as i64,
+                diff_id.as_bytes()
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// All blobs that layers are known to have as tars, for the sweep.
+    pub fn layer_blob_digests(&self) -> Result<Vec<Digest>> {
+        let connection = self.db.get();
+        let mut query = connection.prepare("SELECT digest FROM layer_blobs")?;
+        let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        rows.filter_map(|row| row.map(|bytes| digest_of(&bytes)).transpose())
+            .collect::<std::result::Result<_, _>>()
+            .map_err(Into::into)
+    }
+
+    /// What a name of the local image store stands for.
+    pub fn image(&self, name: &str) -> Result<Option<ImageRecord>> {
+        Ok(self.images()?.into_iter().find(|image| image.name == name))
+    }
+
+    /// All names of the local image store, sorted.
+    pub fn images(&self) -> Result<Vec<ImageRecord>> {
+        let connection = self.db.get();
+        let mut query =
+            connection.prepare("SELECT name, digest, created FROM images ORDER BY name")?;
+        let rows = query.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
+        })?;
+        let mut images = Vec::new();
+        for row in rows {
+            let (name, digest, created) = row?;
+            if let Some(digest) = digest_of(&digest) {
+                images.push(ImageRecord { name, digest, created });
+            }
+        }
+        Ok(images)
+    }
+
+    /// Gives a name to a manifest or index, taking it from what had it before.
+    pub fn put_image(&self, name: &str, digest: &Digest) -> Result<()> {
+        self.db.get().execute(
+            "INSERT OR REPLACE INTO images (name, digest, created) VALUES (?1, ?2, ?3)",
+            params![name, digest.as_bytes(), now()],
+        )?;
+        Ok(())
+    }
+
+    /// Removes a name; tells whether it was there.
+    pub fn remove_image(&self, name: &str) -> Result<bool> {
+        Ok(self.db.get().execute("DELETE FROM images WHERE name = ?1", params![name])? > 0)
+    }
+
+    /// Notes a container; `false` if the name is taken.
+    pub fn add_container(&self, container: &ContainerRecord) -> Result<bool> {
+        Ok(self.db.get().execute(
+            "INSERT OR IGNORE INTO containers (name, id, image, manifest, created)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                container.name,
+                container.id,
+                container.image,
+                container.manifest.as_bytes(),
+                container.created
+            ],
+        )? > 0)
+    }
+
+    /// All containers, newest first.
+    pub fn containers(&self) -> Result<Vec<ContainerRecord>> {
+        let connection = self.db.get();
+        let mut query = connection.prepare(
+            "SELECT name, id, image, manifest, created FROM containers ORDER BY created DESC, name",
+        )?;
+        let rows = query.query_map([], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, Vec<u8>>(3)?,
+                row.get::<_, i64>(4)?,
+            ))
+        })?;
+        let mut containers = Vec::new();
+        for row in rows {
+            let (name, id, image, manifest, created) = row?;
+            if let Some(manifest) = digest_of(&manifest) {
+                containers.push(ContainerRecord { name, id, image, manifest, created });
+            }
+        }
+        Ok(containers)
+    }
+
+    /// Removes a container; tells whether it was there.
+    pub fn remove_container(&self, name: &str) -> Result<bool> {
+        Ok(self.db.get().execute("DELETE FROM containers WHERE name = ?1", params![name])? > 0)
+    }
+}

@@ -1,0 +1,116 @@
+//! Immutable layers: `layers/<id>/`, a folder in overlayfs upper format.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use rbc_ir::Digest;
+
+use super::{Result, Store, StoreError};
+
+/// Name of a layer in the store: letters, digits and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId(String);
+
+/// A text that is no layer name.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a layer id")]
+pub struct LayerIdError(String);
+
+impl LayerId {
+    /// The layer that an image layer with this diff ID is unpacked to. It is the same for every
+    /// image, whatever lies below.
+    pub fn of_diff_id(diff_id: &Digest) -> Self {
+        Self(format!("diff-{}", diff_id.hex()))
+    }
+
+    /// A name for a new layer that no other layer has.
+    pub fn unique() -> Self {
+        let mut bytes = [0; 16];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match rustix::rand::getrandom(
+                &mut bytes[filled..],
+                rustix::rand::GetRandomFlags::empty(),
+            ) {
+                Ok(n) => filled += n,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => unreachable!("getrandom without flags does not fail: {e}"),
+            }
+        }
+        Self(format!("{:032x}", u128::from_le_bytes(bytes)))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LayerId {
+    type Err = LayerIdError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, LayerIdError> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        if text.is_empty() || text.len() > 128 || !text.bytes().all(legal) {
+            return Err(LayerIdError(text.chars().take(80).collect()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Store {
+    /// Where a layer's files are, whether it exists or not.
+    pub fn layer_dir(&self, id: &LayerId) -> PathBuf {
+        self.root().join("layers").join(id.as_str())
+    }
+
+    /// Whether the layer is in the store.
+    pub fn has_layer(&self, id: &LayerId) -> bool {
+        self.layer_dir(id).is_dir()
+    }
+
+    /// Makes a finished folder (below `tmp/`) the layer `id`. If another process published the
+    /// layer first, its folder is kept and `dir` is left to be removed.
+    pub fn publish_layer(&self, dir: &Path, id: &LayerId) -> Result<()> {
+        let place = self.layer_dir(id);
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        let renamed =
+            rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, &place, flags);
+        match renamed {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::EXIST) => Ok(()),
+            // A file system without RENAME_NOREPLACE: a plain rename replaces only an empty folder.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                match fs::rename(dir, &place) {
+                    Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                        Err(StoreError::io("cannot publish", &place)(e))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Err(e) => Err(StoreError::io("cannot publish", &place)(e.into())),
+        }
+    }
+
+    /// Removes a layer. Only for a caller that runs [`alone`](Store::alone).
+    pub fn remove_layer(&self, id: &LayerId) -> Result<()> {
+        let place = self.layer_dir(id);
+        // Out of sight first: a half removed folder must not be taken for a layer.
+        let doomed = self.tmp_dir()?;
+        let moved = doomed.path().join("layer");
+        match fs::rename(&place, &moved) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StoreError::io("cannot remove", &place)(e)),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Removing folders that builds have filled.
+//!
+//! A step may nest folders deeper than any path or call stack reaches. Sub-folders are therefore
+//! moved up beside the folder being removed before their own content is looked at.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Removes a folder and all in it, however deep. Symlinks are removed, never followed. A missing
+/// folder is no error.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let mut pending: Vec<PathBuf> = vec![path.to_owned()];
+    while let Some(folder) = pending.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+            } else if fs::remove_dir(entry.path()).is_err() {
+                let mut moved = name.to_owned();
+                moved.push(format!(
+                    ".{}-{}",
+                    std::process::id(),
+                    NEXT.fetch_add(1, Ordering::Relaxed)
+                ));
+                let moved = parent.join(moved);
+                fs::rename(entry.path(), &moved)?;
+                pending.push(moved);
+            }
+        }
+        fs::remove_dir(&folder)?;
+    }
+    Ok(())
+}
