@@ -1,0 +1,58 @@
+//! "Did you mean": the nearest of the names that would have been right.
+
+/// The option nearest to `word`, if one is near enough to be meant: fewer than three letters
+/// inserted, removed or changed, as in BuildKit. Letter case makes no difference; an option that
+/// equals the word is no advice.
+pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const FAR: usize = 3;
+    // A word that is much longer than any name cannot be near one: do not measure it.
+    if word.len() > 64 {
+        return None;
+    }
+    let word: Vec<char> = word.to_lowercase().chars().collect();
+    let mut best = None;
+    let mut best_distance = FAR;
+    for option in options {
+        let candidate: Vec<char> = option.to_lowercase().chars().collect();
+        let distance = edit_distance(&word, &candidate);
+        if distance == 0 {
+            return None;
+        }
+        if distance < best_distance {
+            best_distance = distance;
+            best = Some(option);
+        }
+    }
+    best
+}
+
+/// Levenshtein distance.
+fn edit_distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn names_the_nearest_option_within_two_edits() {
+        let options = ["RUN", "COPY", "EXPOSE", "ENTRYPOINT"];
+        assert_eq!(nearest("RUNN", options), Some("RUN"));
+        assert_eq!(nearest("cpoy", options), Some("COPY"));
+        assert_eq!(nearest("ENTRPOINT", options), Some("ENTRYPOINT"));
+        assert_eq!(nearest("EXPORTS!", options), None);
+        assert_eq!(nearest("RUN", options), None, "an exact match is not the fault");
+        assert_eq!(nearest(&"x".repeat(1 << 20), options), None);
+    }
+}
