@@ -1,0 +1,251 @@
+//! A folder of the host as a build context: what its ignore patterns leave, owned by root.
+//!
+//! Folders are listed when they are first asked for and then remembered, so that all that a build
+//! sees of its context is one state of it, and an unused corner costs nothing. Every look at the
+//! disk starts at the opened root and refuses symlinks, as the user may change things meanwhile.
+
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fs::File,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rbc_ir::pattern::{ParentMatch, PatternMatcher};
+use rustix::{
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, readlinkat,
+        statat,
+    },
+    io::Errno,
+};
+
+use super::{Entry, Kind, SourceTree, TreeError, Xattrs, entry::read_xattrs_of};
+
+/// A build context.
+#[derive(Debug)]
+pub struct ContextTree {
+    root: OwnedFd,
+    patterns: Vec<String>,
+    ignore: PatternMatcher,
+    listings: RwLock<HashMap<PathBuf, Arc<Listing>>>,
+}
+
+/// One folder, without what is ignored.
+#[derive(Debug)]
+struct Listing {
+    /// Sorted by name.
+    entries: Vec<(OsString, Entry)>,
+    /// Which patterns match the folder or one above it.
+    matched: ParentMatch,
+}
+
+impl ContextTree {
+    /// Opens the folder `root`. `ignore` are the patterns of its ignore file, without comments.
+    pub fn open(root: &Path, ignore: &[String]) -> Result<Self, TreeError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = open(root, flags, Mode::empty())
+            .map_err(|e| TreeError::Io(root.to_owned(), e.into()))?;
+        Ok(Self {
+            root: fd,
+            patterns: ignore.to_vec(),
+            ignore: PatternMatcher::new(ignore)?,
+            listings: RwLock::default(),
+        })
+    }
+
+    /// The last pattern that hides `path`, if any does.
+    pub fn hidden_by(&self, path: &Path) -> Option<&str> {
+        let path = path.as_os_str().as_bytes();
+        if !self.ignore.matches_or_parent_bytes(path) {
+            return None;
+        }
+        let hides = |pattern: &&String| {
+            PatternMatcher::new(&[pattern.as_str()])
+                .is_ok_and(|one| one.matches_or_parent_bytes(path))
+        };
+        self.patterns.iter().rfind(hides).map(String::as_str)
+    }
+
+    fn open_beneath(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat2(
+            &self.root,
+            path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
+    }
+
+    fn known(&self, path: &Path) -> Option<Arc<Listing>> {
+        self.listings.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// The listing of `path`; `None` if it is no folder or ignored.
+    fn listing(&self, path: &Path) -> Result<Option<Arc<Listing>>, TreeError> {
+        if let Some(known) = self.known(path) {
+            return Ok(Some(known));
+        }
+        let mut missing = vec![path];
+        let mut parent = None;
+        for above in path.ancestors().skip(1) {
+            parent = self.known(above);
+            if parent.is_some() {
+                break;
+            }
+            missing.push(above);
+        }
+        for dir in missing.into_iter().rev() {
+            let matched = match (&parent, dir.file_name()) {
+                (Some(above), Some(name)) => {
+                    if !find(&above.entries, name).is_some_and(Entry::is_dir) {
+                        return Ok(None);
+                    }
+                    self.ignore.matches_below(dir.as_os_str().as_bytes(), &above.matched).1
+                }
+                _ => ParentMatch::default(),
+            };
+            let fresh = Arc::new(self.list(dir, matched)?);
+            let mut listings = self.listings.write().unwrap_or_else(PoisonError::into_inner);
+            parent = Some(listings.entry(dir.to_owned()).or_insert(fresh).clone());
+        }
+        Ok(parent)
+    }
+
+    fn list(&self, path: &Path, matched: ParentMatch) -> Result<Listing, TreeError> {
+        let mut entries = Vec::new();
+        let fd = self
+            .open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|e| TreeError::io(path, e))?;
+        for (name, kind) in names(&fd).map_err(|e| TreeError::io(path, e))? {
+            let below = path.join(&name);
+            let (ignored, own) = self.ignore.matches_below(below.as_os_str().as_bytes(), &matched);
+            if ignored && !(maybe_dir(kind) && self.excepts_below(&below, own)?) {
+                continue;
+            }
+            match statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => {
+                    let entry = Entry { uid: 0, gid: 0, ..Entry::from_stat(&stat) };
+                    if entry.kind != Kind::Socket {
+                        entries.push((name, entry));
+                    }
+                }
+                Err(Errno::NOENT) => {} // removed since the folder was read
+                Err(error) => return Err(TreeError::io(&below, error)),
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(Listing { entries, matched })
+    }
+
+    /// Whether the ignored folder `dir` holds something that an exception brings back.
+    fn excepts_below(&self, dir: &Path, matched: ParentMatch) -> Result<bool, TreeError> {
+        let mut todo = vec![(dir.to_owned(), matched)];
+        while let Some((dir, matched)) = todo.pop() {
+            if !self.ignore.may_except_below(dir.as_os_str().as_bytes()) {
+                continue;
+            }
+            let fd = match self.open_beneath(&dir, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(fd) => fd,
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT | Errno::ACCESS) => continue,
+                Err(error) => return Err(TreeError::io(&dir, error)),
+            };
+            for (name, kind) in names(&fd).map_err(|e| TreeError::io(&dir, e))? {
+                let below = dir.join(name);
+                let (ignored, own) =
+                    self.ignore.matches_below(below.as_os_str().as_bytes(), &matched);
+                if !ignored {
+                    return Ok(true);
+                }
+                if maybe_dir(kind) {
+                    todo.push((below, own));
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether a folder entry is a folder, or of unknown type, as on some file systems.
+fn maybe_dir(kind: FileType) -> bool {
+    matches!(kind, FileType::Directory | FileType::Unknown)
+}
+
+/// The names in an opened folder, in any order.
+fn names(fd: &OwnedFd) -> Result<Vec<(OsString, FileType)>, Errno> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            found.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
+        }
+    }
+    Ok(found)
+}
+
+fn find<'a>(entries: &'a [(OsString, Entry)], name: &OsStr) -> Option<&'a Entry> {
+    let at = entries.binary_search_by(|(known, _)| known.as_os_str().cmp(name)).ok()?;
+    Some(&entries[at].1)
+}
+
+impl SourceTree for ContextTree {
+    fn lookup(&self, path: &Path) -> Result<Option<Entry>, TreeError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            let stat = fstat(&self.root).map_err(|e| TreeError::io(path, e))?;
+            return Ok(Some(Entry { uid: 0, gid: 0, ..Entry::from_stat(&stat) }));
+        };
+        Ok(self.listing(parent)?.and_then(|listing| find(&listing.entries, name).cloned()))
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError> {
+        match self.listing(path)? {
+            Some(listing) => Ok(listing.entries.clone()),
+            None => Err(TreeError::NotADirectory(TreeError::shown(path))),
+        }
+    }
+
+    fn open(&self, path: &Path, entry: &Entry) -> Result<File, TreeError> {
+        let changed = || TreeError::Changed(TreeError::shown(path));
+        let fd = match self.open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed()),
+            Err(error) => return Err(TreeError::io(path, error)),
+        };
+        let now = Entry::from_stat(&fstat(&fd).map_err(|e| TreeError::io(path, e))?);
+        if now.same_content(entry) { Ok(fd.into()) } else { Err(changed()) }
+    }
+
+    fn read_link(&self, path: &Path, _entry: &Entry) -> Result<PathBuf, TreeError> {
+        // An empty path reads the link that is opened itself.
+        let link = self.open_beneath(path, OFlags::PATH).map_err(|e| TreeError::io(path, e))?;
+        let target = readlinkat(&link, "", Vec::new()).map_err(|e| TreeError::io(path, e))?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    fn xattrs(&self, path: &Path, entry: &Entry) -> Result<Xattrs, TreeError> {
+        if !matches!(entry.kind, Kind::File | Kind::Dir) {
+            return Ok(Vec::new());
+        }
+        let fd = self
+            .open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK)
+            .map_err(|e| TreeError::io(path, e))?;
+        read_xattrs_of(&fd).map_err(|e| TreeError::io(path, e))
+    }
+
+    fn immutable_file(&self, _path: &Path, _entry: &Entry) -> Option<PathBuf> {
+        None
+    }
+
+    fn why_missing(&self, path: &Path) -> Option<String> {
+        statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        self.hidden_by(path).map(|pattern| format!(" (the ignore file hides it by {pattern:?})"))
+    }
+}

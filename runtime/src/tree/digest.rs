@@ -1,0 +1,191 @@
+//! Pins a selection by content.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+use rbc_ir::{Digest, Hasher, Selection};
+use sha2::Digest as _;
+
+use super::{
+    Entry, Filter, Kind, Role, SourceTree, TreeError, WalkItem, Xattrs, entry::read_xattrs_of,
+    select, split_pivot, walk,
+};
+
+/// Remembers digests of files, so that a file that did not change need not be read again.
+pub trait ContentHashes: Sync {
+    /// The digest recorded for a file with just these facts.
+    fn get(&self, entry: &Entry) -> Option<Digest>;
+
+    /// Records a digest. `read_at` is the time before the first byte was read.
+    fn put(&self, entry: &Entry, read_at: std::time::SystemTime, digest: Digest);
+}
+
+/// Remembers nothing.
+#[derive(Debug)]
+pub struct NoHashes;
+
+impl ContentHashes for NoHashes {
+    fn get(&self, _entry: &Entry) -> Option<Digest> {
+        None
+    }
+
+    fn put(&self, _entry: &Entry, _read_at: std::time::SystemTime, _digest: Digest) {}
+}
+
+/// How often a file that changes while it is read is tried.
+const ATTEMPTS: u32 = 3;
+
+/// The digest of all that a copy of the selection may depend on: path, type, permission bits, link
+/// target, content and kept extended attributes of each entry; neither owner nor times.
+///
+/// The permission bits of the root of the tree do not count: they say more about how a repository
+/// was checked out than about what is in it.
+pub fn selection_digest(
+    tree: &dyn SourceTree,
+    selection: &Selection,
+    hashes: &dyn ContentHashes,
+) -> Result<Digest, TreeError> {
+    let selected = select(tree, selection)?;
+    let filters = filters(selection)?;
+    let mut hasher = Hasher::new("rbc selection 1");
+    for filter in &filters {
+        for one in &selected {
+            let items = walk(tree, &one.path, &one.entry, filter)?;
+            let contents: Vec<Option<Digest>> = items
+                .par_iter()
+                .with_min_len(16)
+                .map(|item| item_content(tree, &one.path, item, hashes))
+                .collect::<Result<_, _>>()?;
+            hasher
+                .part(one.named.file_name().unwrap_or_default().as_bytes())
+                .number(items.len() as u64);
+            for (item, content) in items.iter().zip(&contents) {
+                add_item(&mut hasher, tree, &one.path, item, content.as_ref())?;
+            }
+        }
+    }
+    Ok(hasher.finish())
+}
+
+/// The filters that apply to what is selected. Each path with `parents` is an include pattern of its
+/// own, below the folder before its pivot.
+fn filters(selection: &Selection) -> Result<Vec<Filter>, TreeError> {
+    if !selection.parents {
+        return Ok(vec![Filter::new(&[], &selection.exclude)?]);
+    }
+    let filter = |path: &rbc_ir::SelectPath| {
+        Ok(Filter::new(&[split_pivot(&path.path).1], &selection.exclude)?)
+    };
+    selection.paths.iter().map(filter).collect()
+}
+
+fn add_item(
+    hasher: &mut Hasher,
+    tree: &dyn SourceTree,
+    start: &Path,
+    item: &WalkItem,
+    content: Option<&Digest>,
+) -> Result<(), TreeError> {
+    let entry = &item.entry;
+    let at = join(start, &item.path);
+    let mode = if at.as_os_str().is_empty() { 0 } else { entry.mode };
+    hasher.part(item.path.as_os_str().as_bytes());
+    hasher
+        .number(entry.kind as u64)
+        .number(u64::from(mode))
+        .number(u64::from(item.role == Role::OnTheWay));
+    match entry.kind {
+        Kind::File => {
+            hasher.number(entry.size);
+        }
+        Kind::Symlink => {
+            hasher.part(tree.read_link(&at, entry)?.as_os_str().as_bytes());
+        }
+        Kind::Char | Kind::Block => {
+            hasher.number(entry.device);
+        }
+        Kind::Dir | Kind::Fifo | Kind::Socket => {}
+    }
+    if let Some(content) = content {
+        hasher.digest(content);
+    }
+    Ok(())
+}
+
+/// What of an entry is not in its metadata: content and attributes of a file, attributes of a
+/// folder that has some.
+fn item_content(
+    tree: &dyn SourceTree,
+    start: &Path,
+    item: &WalkItem,
+    hashes: &dyn ContentHashes,
+) -> Result<Option<Digest>, TreeError> {
+    let at = join(start, &item.path);
+    match item.entry.kind {
+        Kind::File => file_content(tree, &at, &item.entry, hashes).map(Some),
+        Kind::Dir => {
+            let xattrs = tree.xattrs(&at, &item.entry)?;
+            Ok((!xattrs.is_empty()).then(|| with_xattrs(Digest::of(b""), &xattrs)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn file_content(
+    tree: &dyn SourceTree,
+    path: &Path,
+    entry: &Entry,
+    hashes: &dyn ContentHashes,
+) -> Result<Digest, TreeError> {
+    if let Some(known) = hashes.get(entry) {
+        return Ok(known);
+    }
+    for _ in 0..ATTEMPTS {
+        let read_at = std::time::SystemTime::now();
+        let mut file = tree.open(path, entry)?;
+        let digest = content_digest(&mut file).map_err(|e| TreeError::io(path, e))?;
+        let after = rustix::fs::fstat(&file).map_err(|e| TreeError::io(path, e))?;
+        if Entry::from_stat(&after).same_content(entry) {
+            hashes.put(entry, read_at, digest);
+            return Ok(digest);
+        }
+    }
+    Err(TreeError::Changed(TreeError::shown(path)))
+}
+
+/// The digest of a file's content and, if it has some, of its kept extended attributes. Without
+/// these it is the plain SHA-256 of the content.
+pub fn content_digest(file: &mut File) -> io::Result<Digest> {
+    let mut sha = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => sha.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let content = Digest::from_bytes(sha.finalize().into());
+    let xattrs = read_xattrs_of(&*file)?;
+    Ok(if xattrs.is_empty() { content } else { with_xattrs(content, &xattrs) })
+}
+
+fn with_xattrs(content: Digest, xattrs: &Xattrs) -> Digest {
+    let mut hasher = Hasher::new("rbc file with attributes 1");
+    hasher.digest(&content);
+    for (name, value) in xattrs {
+        hasher.part(name.as_bytes()).part(value);
+    }
+    hasher.finish()
+}
+
+/// `start` itself or a path below it.
+fn join(start: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { start.to_owned() } else { start.join(below) }
+}

@@ -1,0 +1,223 @@
+//! The merged view of a stack of layers, worked out in user space.
+//!
+//! A layer is a folder in the format of an overlayfs upper directory with the `userxattr` option: a
+//! whiteout is a character device 0:0, an opaque folder carries `user.overlay.opaque=y`. Layers do
+//! not change once they are published, so what was learned about their folders is kept for good. It
+//! also makes plain path lookups safe: a path is only handed to the kernel after each folder on it
+//! was seen to be a real one in that very layer.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::{OsStr, OsString},
+    fs::File,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, lgetxattr, open, openat2, readlink, statat},
+    io::Errno,
+};
+
+use super::{Entry, SourceTree, TreeError, Xattrs, read_xattrs};
+
+/// The attribute by which overlayfs marks a folder that hides the one below it.
+pub(crate) const OPAQUE: &str = "user.overlay.opaque";
+
+/// A stack of layers seen as one tree.
+#[derive(Debug)]
+pub struct LayerStack {
+    /// Highest first.
+    layers: Vec<PathBuf>,
+    /// The folders seen so far: in which layers they are, highest first, as far down as they merge.
+    dirs: RwLock<HashMap<PathBuf, Arc<[usize]>>>,
+}
+
+impl LayerStack {
+    /// The view of the given layer folders, lowest first. None at all is an empty root.
+    pub fn new(dirs_lowest_first: Vec<PathBuf>) -> Self {
+        let mut layers = dirs_lowest_first;
+        layers.reverse();
+        let root: Arc<[usize]> = (0..layers.len()).collect();
+        Self { layers, dirs: RwLock::new(HashMap::from([(PathBuf::new(), root)])) }
+    }
+
+    /// Whether there are no layers at all, as in `FROM scratch`.
+    pub fn is_scratch(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// Where the given path is in a layer on the host.
+    fn host_path(&self, layer: usize, path: &Path) -> PathBuf {
+        // Joining an empty path would add a slash.
+        if path.as_os_str().is_empty() {
+            self.layers[layer].clone()
+        } else {
+            self.layers[layer].join(path)
+        }
+    }
+
+    fn stat(&self, layer: usize, path: &Path) -> Result<Option<Entry>, TreeError> {
+        let host = self.host_path(layer, path);
+        match statat(CWD, &host, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Entry { layer, ..Entry::from_stat(&stat) })),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(TreeError::Io(host, error.into())),
+        }
+    }
+
+    fn is_opaque(&self, layer: usize, path: &Path) -> bool {
+        let mut value = [0; 4];
+        matches!(lgetxattr(&self.host_path(layer, path), OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+    }
+
+    fn known_dir(&self, path: &Path) -> Option<Arc<[usize]>> {
+        self.dirs.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// The layers that make up the folder `path`; `None` if it is no folder.
+    fn dir(&self, path: &Path) -> Result<Option<Arc<[usize]>>, TreeError> {
+        if let Some(known) = self.known_dir(path) {
+            return Ok(Some(known));
+        }
+        // From the nearest known parent downwards, so that no depth of nesting exhausts the stack.
+        let mut missing = vec![path];
+        for parent in path.ancestors().skip(1) {
+            if self.known_dir(parent).is_some() {
+                break;
+            }
+            missing.push(parent);
+        }
+        let mut layers = None;
+        for dir in missing.into_iter().rev() {
+            match self.search(dir)? {
+                Some((entry, merged)) if entry.is_dir() => {
+                    self.remember(dir, &merged);
+                    layers = Some(merged);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(layers)
+    }
+
+    fn remember(&self, dir: &Path, layers: &Arc<[usize]>) {
+        let mut dirs = self.dirs.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        dirs.entry(dir.to_owned()).or_insert_with(|| layers.clone());
+    }
+
+    /// Looks `path` up in the layers of its parent, which must be known. A folder comes with the
+    /// layers that it merges.
+    fn search(&self, path: &Path) -> Result<Option<(Entry, Arc<[usize]>)>, TreeError> {
+        let Some(parent) = path.parent() else {
+            return Ok(self.root_entry()?.map(|entry| (entry, (0..self.layers.len()).collect())));
+        };
+        let Some(in_layers) = self.known_dir(parent) else { return Ok(None) };
+        let mut top: Option<Entry> = None;
+        let mut merged = Vec::new();
+        for (at, &layer) in in_layers.iter().enumerate() {
+            let Some(entry) = self.stat(layer, path)? else { continue };
+            if top.is_some() && !entry.is_dir() {
+                break; // a file or whiteout ends what merges into the folder above it
+            }
+            if entry.is_whiteout() {
+                return Ok(None);
+            }
+            merged.push(layer);
+            let ends = !entry.is_dir() || at + 1 == in_layers.len() || self.is_opaque(layer, path);
+            top.get_or_insert(entry);
+            if ends {
+                break;
+            }
+        }
+        Ok(top.map(|entry| (entry, merged.into())))
+    }
+
+    fn root_entry(&self) -> Result<Option<Entry>, TreeError> {
+        if self.layers.is_empty() {
+            Ok(Some(Entry::empty_root()))
+        } else {
+            self.stat(0, Path::new(""))
+        }
+    }
+
+    /// Lists one layer's share of a folder.
+    fn list(&self, layer: usize, path: &Path) -> Result<Vec<OsString>, TreeError> {
+        let host = self.host_path(layer, path);
+        let failed = |error: std::io::Error| TreeError::Io(host.clone(), error);
+        std::fs::read_dir(&host)
+            .map_err(failed)?
+            .map(|entry| entry.map(|entry| entry.file_name()).map_err(failed))
+            .collect()
+    }
+}
+
+impl SourceTree for LayerStack {
+    fn lookup(&self, path: &Path) -> Result<Option<Entry>, TreeError> {
+        let Some(parent) = path.parent() else { return self.root_entry() };
+        if self.dir(parent)?.is_none() {
+            return Ok(None);
+        }
+        let Some((entry, merged)) = self.search(path)? else { return Ok(None) };
+        if entry.is_dir() {
+            self.remember(path, &merged);
+        }
+        Ok(Some(entry))
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError> {
+        let Some(layers) = self.dir(path)? else {
+            return Err(TreeError::NotADirectory(TreeError::shown(path)));
+        };
+        let mut names: BTreeMap<OsString, Option<Entry>> = BTreeMap::new();
+        for &layer in layers.iter() {
+            for name in self.list(layer, path)? {
+                if names.contains_key(&name) {
+                    continue;
+                }
+                let entry = self.stat(layer, &path.join(&name))?;
+                names.insert(name, entry.filter(|entry| !entry.is_whiteout()));
+            }
+        }
+        Ok(names.into_iter().filter_map(|(name, entry)| Some((name, entry?))).collect())
+    }
+
+    fn open(&self, path: &Path, entry: &Entry) -> Result<File, TreeError> {
+        let root = &self.layers[entry.layer];
+        let failed = |error: Errno| TreeError::Io(root.join(path), error.into());
+        let dir = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        Ok(openat2(&dir, path, flags, Mode::empty(), within).map_err(failed)?.into())
+    }
+
+    fn read_link(&self, path: &Path, entry: &Entry) -> Result<PathBuf, TreeError> {
+        let target = readlink(self.host_path(entry.layer, path), Vec::new())
+            .map_err(|e| TreeError::io(path, e))?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    fn xattrs(&self, path: &Path, entry: &Entry) -> Result<Xattrs, TreeError> {
+        if self.layers.is_empty() {
+            return Ok(Vec::new());
+        }
+        read_xattrs(&self.host_path(entry.layer, path)).map_err(|error| TreeError::io(path, error))
+    }
+
+    fn immutable_file(&self, path: &Path, entry: &Entry) -> Option<PathBuf> {
+        Some(self.host_path(entry.layer, path))
+    }
+}
+
+/// Whether a folder at a host path is marked opaque.
+pub(crate) fn mark_opaque(dir: &Path) -> std::io::Result<()> {
+    let set = rustix::fs::lsetxattr(
+        dir,
+        OsStr::from_bytes(OPAQUE.as_bytes()),
+        b"y",
+        rustix::fs::XattrFlags::empty(),
+    );
+    Ok(set?)
+}
