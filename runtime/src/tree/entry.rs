@@ -61,7 +61,7 @@ pub struct Entry {
     /// Device number of a character or block device.
     pub device: u64,
     /// Position of the layer that holds it, highest first; 0 in a context.
-    pub(super) layer: usize,
+    pub(crate) layer: usize,
 }
 
 impl Entry {
@@ -129,13 +129,13 @@ impl Entry {
 }
 
 /// Whether an attribute belongs to the way layers are stored and is no part of their content.
-pub(crate) fn is_build_private(name: &[u8]) -> bool {
+fn is_build_private(name: &[u8]) -> bool {
     name.starts_with(b"user.overlay.") || name.starts_with(b"user.rbc.")
 }
 
 /// Whether a copy keeps an attribute: file capabilities and the user's own. Labels and access
 /// lists belong to the machine that they were set on.
-fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability" || name.starts_with(b"user.") && !is_build_private(name)
 }
 

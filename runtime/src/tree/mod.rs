@@ -27,11 +27,13 @@ use std::{
 pub use context::ContextTree;
 pub use digest::{ContentHashes, NoHashes, content_digest, selection_digest};
 pub use entry::{Entry, Kind, Xattrs};
-pub(crate) use entry::{is_build_private, read_xattrs};
+pub(crate) use entry::{read_xattrs, read_xattrs_of};
 pub use index::StatIndex;
 pub use layers::LayerStack;
+pub(crate) use layers::mark_opaque;
 pub use path::{LastLink, clean, resolve};
 pub use select::{Selected, has_wildcards, select, split_pivot};
+pub(crate) use select::{Wildcards, expand, pivots, sources};
 pub use walk::{Filter, Role, WalkItem, walk};
 
 use rbc_ir::pattern::BadPattern;

@@ -123,7 +123,7 @@ fn not_found(tree: &dyn SourceTree, path: &Path) -> TreeError {
 }
 
 /// The paths that a pattern matches; `None` if it is no pattern.
-fn expand(
+pub(crate) fn expand(
     tree: &dyn SourceTree,
     pattern: &Path,
     last: LastLink,

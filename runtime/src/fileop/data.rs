@@ -1,0 +1,126 @@
+//! Moves the content of files: by link, by sharing blocks, or by copying.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::AsFd,
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, Gid, Mode, OFlags, Uid, XattrFlags, chownat, copy_file_range, fchmod,
+        fsetxattr, fstat, futimens, ioctl_ficlone, linkat, open,
+    },
+    io::Errno,
+};
+
+use super::{FileOpError, target::Facts, target::failed, target::timestamps};
+use crate::tree::{Entry, SourceTree, TreeError, read_xattrs_of};
+
+/// Up to this length a file is read and written in one go, which is faster than asking the kernel
+/// to share or move blocks.
+const SMALL: u64 = 128 << 10;
+
+/// Sets the owner of a path without following a symlink.
+pub(super) fn set_owner(host: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    Ok(chownat(CWD, host, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Links the file `from` of a layer to `to`. Tells whether that worked; not all file systems can, an
+/// inode has only so many names, and the layers may be on another file system.
+pub(super) fn link_file(from: &Path, to: &Path) -> io::Result<bool> {
+    match linkat(CWD, from, CWD, to, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::ACCESS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies a regular file of a tree to the new host path `to`, with its extended attributes.
+pub(super) fn copy_file(
+    tree: &dyn SourceTree,
+    path: &Path,
+    entry: &Entry,
+    to: &Path,
+    facts: &Facts,
+) -> Result<(), FileOpError> {
+    let mut source = tree.open(path, entry)?;
+    let mut copy = create(to).map_err(|e| failed(path, e))?;
+    copy_content(&mut source, &mut copy, entry.size).map_err(|e| failed(path, e))?;
+    // A layer never changes, a context may while it is read.
+    if tree.immutable_file(path, entry).is_none() {
+        let now = fstat(&source).map_err(|e| failed(path, e))?;
+        if !Entry::from_stat(&now).same_content(entry) {
+            return Err(TreeError::Changed(TreeError::shown(path)).into());
+        }
+    }
+    let xattrs = read_xattrs_of(&source).map_err(|e| failed(path, e))?;
+    finish(&copy, to, facts, &xattrs).map_err(|e| failed(path, e))
+}
+
+/// Writes what `content` yields to the new host path `to`.
+pub(super) fn write_file(
+    content: &mut dyn Read,
+    to: &Path,
+    facts: &Facts,
+    xattrs: &crate::tree::Xattrs,
+) -> io::Result<()> {
+    let mut file = create(to)?;
+    io::copy(content, &mut file)?;
+    finish(&file, to, facts, xattrs)
+}
+
+/// A new file; whatever is at the path already is an error.
+pub(super) fn create(host: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(open(host, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+/// Sets all facts of a written file. The order matters: a change of owner drops setuid bits and
+/// file capabilities, and everything but the last moves the mtime.
+fn finish(file: &File, host: &Path, facts: &Facts, xattrs: &crate::tree::Xattrs) -> io::Result<()> {
+    set_owner(host, facts.uid, facts.gid)?;
+    fchmod(file, Mode::from_raw_mode(facts.mode))?;
+    for (name, value) in xattrs {
+        match fsetxattr(file, name.as_os_str(), value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(futimens(file, &timestamps(facts.mtime))?)
+}
+
+fn copy_content(source: &mut File, copy: &mut File, size: u64) -> io::Result<()> {
+    if size <= SMALL {
+        // One byte more than expected shows a file that grew.
+        let mut content = Vec::with_capacity(size as usize + 1);
+        source.read_to_end(&mut content)?;
+        return copy.write_all(&content);
+    }
+    if ioctl_ficlone(copy.as_fd(), source.as_fd()).is_ok() {
+        return Ok(());
+    }
+    let mut moved = 0;
+    while moved < size {
+        match copy_file_range(&*source, None, &*copy, None, (size - moved).min(1 << 30) as usize) {
+            Ok(0) => break,
+            Ok(length) => moved += length as u64,
+            Err(Errno::INTR) => {}
+            Err(
+                Errno::XDEV
+                | Errno::NOSYS
+                | Errno::OPNOTSUPP
+                | Errno::INVAL
+                | Errno::PERM
+                | Errno::IO,
+            ) if moved == 0 => {
+                io::copy(source, copy)?;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

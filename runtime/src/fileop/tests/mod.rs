@@ -1,0 +1,4 @@
+//! Tables of a base, a source and an action, with the files that come out.
+
+mod copy;
+mod support;
