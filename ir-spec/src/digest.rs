@@ -155,3 +155,64 @@ impl Hasher {
         Digest(self.0.finalize().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn text_and_bytes_are_the_same_digest() {
+        let digest = Digest::of(b"");
+        assert_eq!(digest.to_string(), EMPTY);
+        assert_eq!(EMPTY.parse(), Ok(digest));
+        assert_eq!(Digest::from_bytes(*digest.as_bytes()), digest);
+        assert_eq!(digest.short(), "e3b0c44298fc");
+        assert_eq!(serde_json::to_string(&digest).unwrap(), format!("{EMPTY:?}"));
+        assert_eq!(serde_json::from_str::<Digest>(&format!("{EMPTY:?}")).unwrap(), digest);
+    }
+
+    #[test]
+    fn other_texts_are_no_digest() {
+        let hex = &EMPTY[7..];
+        for wrong in [
+            "",
+            "sha256:",
+            hex,
+            &EMPTY.to_uppercase(),
+            &format!("sha256:{}", hex.to_uppercase()),
+            &format!("{EMPTY}0"),
+            &EMPTY[..70],
+            &format!("sha512:{hex}"),
+            &format!("sha256:{}é", &hex[2..]),
+        ] {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+        assert_eq!(
+            "latest".parse::<Digest>().unwrap_err().to_string(),
+            "\"latest\" is not a digest: want \"sha256:\" and 64 lower-case hexadecimal digits"
+        );
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let digest = |parts: &[&[u8]]| {
+            let mut hasher = Hasher::new("test");
+            for part in parts {
+                hasher.part(part);
+            }
+            hasher.finish()
+        };
+        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
+        assert_ne!(digest(&[b"", b"a"]), digest(&[b"a"]));
+        assert_ne!(Hasher::new("a").finish(), Hasher::new("b").finish());
+        // The definition: length as 64 bits, then the bytes; numbers and digests as they are.
+        let mut hasher = Hasher::new("d");
+        hasher.part(b"xy").number(258).digest(&Digest::of(b""));
+        let empty = Digest::of(b"");
+        let plain =
+            [&b"\x01\0\0\0\0\0\0\0d\x02\0\0\0\0\0\0\0xy\x02\x01\0\0\0\0\0\0"[..], empty.as_bytes()];
+        assert_eq!(hasher.finish(), Digest::of(&plain.concat()));
+    }
+}

@@ -8,6 +8,7 @@ use crate::{Digest, Hasher, IR_VERSION, ImageConfig, Op, Platform, codec};
 
 /// One operation and what it works on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Node {
     /// What is done.
     pub op: Op,
@@ -19,6 +20,7 @@ pub struct Node {
 
 /// A result of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     /// Digest of the node that makes it.
     pub node: Digest,
@@ -53,6 +55,7 @@ impl Node {
 
 /// An image (or other result) that the graph is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Target {
     /// Name of the stage; empty for an unnamed one.
     pub name: String,
@@ -85,7 +88,7 @@ pub struct Graph {
 }
 
 /// What describes a graph without entering any digest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Descriptions of nodes, by digest.
     pub nodes: IndexMap<Digest, NodeMeta>,
@@ -99,6 +102,7 @@ pub struct Meta {
 
 /// A Dockerfile's name and text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SourceFile {
     /// Name as the user gave it.
     pub name: String,
@@ -108,6 +112,7 @@ pub struct SourceFile {
 
 /// What is known of a build context.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContextMeta {
     /// The patterns of its ignore file, in order.
     pub ignore: Vec<String>,
@@ -117,6 +122,7 @@ pub struct ContextMeta {
 
 /// A range of bytes in a Dockerfile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
     /// Index into [`Meta::files`].
     pub file: u32,
@@ -128,6 +134,7 @@ pub struct Span {
 
 /// What describes a node without entering its digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NodeMeta {
     /// How progress and errors name the step, for example `[builder 2/4] RUN make`.
     pub name: String,
@@ -164,10 +171,26 @@ pub enum GraphError {
         /// What it names.
         input: Digest,
     },
-    /// An operation has too few or too many inputs, or names one by a wrong number.
+    /// An operation has wrong inputs, or a field breaks the rules of the format.
     #[error("{node}: {reason}")]
     BadNode {
         /// The node.
+        node: Digest,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A target has a property that no image can have.
+    #[error("target {name:?}: {reason}")]
+    BadTarget {
+        /// Name of the target.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A description belongs to no node, or points outside of the Dockerfiles.
+    #[error("description of {node}: {reason}")]
+    BadMeta {
+        /// The node that is described.
         node: Digest,
         /// What is wrong with it.
         reason: String,

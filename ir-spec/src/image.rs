@@ -10,6 +10,7 @@ use crate::Platform;
 
 /// An image config without its `rootfs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ImageConfig {
     /// Who made the image (`MAINTAINER`); empty if unknown.
     pub author: String,
@@ -23,6 +24,7 @@ pub struct ImageConfig {
 
 /// The `config` object of an image config.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContainerConfig {
     /// `USER`.
     pub user: String,
@@ -54,6 +56,7 @@ pub struct ContainerConfig {
 
 /// `HEALTHCHECK`. Times are in nanoseconds; 0 means inherit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", command]`.
     pub test: Vec<String>,
@@ -71,6 +74,7 @@ pub struct Healthcheck {
 
 /// One line of an image's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct History {
     /// RFC 3339 time; empty if unknown. Empty in a new entry means the image's own time.
     pub created: String,

@@ -6,23 +6,24 @@ use serde::{Deserialize, Serialize};
 use super::{ContainerConfig, Healthcheck, History, ImageConfig};
 use crate::Platform;
 
-/// The fields as Docker, BuildKit and the OCI image-spec name them.
+/// The fields as Docker, BuildKit and the OCI image-spec name them, in the order in which BuildKit
+/// writes them: sorted here, in the order of its types below.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Document {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<String>,
-    #[serde(skip_serializing_if = "nothing")]
-    author: Option<String>,
     architecture: Option<String>,
     #[serde(skip_serializing_if = "nothing")]
-    variant: Option<String>,
+    author: Option<String>,
+    config: Option<Config>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    history: Option<Vec<Line>>,
     os: Option<String>,
     #[serde(rename = "os.version", skip_serializing_if = "nothing")]
     os_version: Option<String>,
-    config: Option<Config>,
     rootfs: Option<RootFs>,
-    history: Option<Vec<Line>>,
+    #[serde(skip_serializing_if = "nothing")]
+    variant: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -34,9 +35,9 @@ struct Config {
     exposed_ports: Option<IndexMap<String, Empty>>,
     #[serde(skip_serializing_if = "none_in_list")]
     env: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "none_in_list")]
     entrypoint: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "none_in_list")]
     cmd: Option<Vec<String>>,
     #[serde(skip_serializing_if = "none_in_map")]
     volumes: Option<IndexMap<String, Empty>>,
@@ -47,12 +48,12 @@ struct Config {
     #[serde(skip_serializing_if = "nothing")]
     stop_signal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    healthcheck: Option<Check>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     args_escaped: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<Check>,
     #[serde(skip_serializing_if = "none_in_list")]
     on_build: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "none_in_list")]
     shell: Option<Vec<String>>,
 }
 
@@ -232,4 +233,65 @@ pub(super) fn write(
         ),
     };
     serde_json::to_vec(&document).expect("a document of strings and numbers serialises")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(json: &str) -> String {
+        let (image, platform) = read(json.as_bytes()).unwrap();
+        String::from_utf8(write(&image, &platform, "2024-01-02T03:04:05Z", &["sha256:x".into()]))
+            .unwrap()
+    }
+
+    /// As `docker build` of old wrote it: with nulls and fields of the container it ran.
+    #[test]
+    fn configs_of_the_old_builder_are_read() {
+        let json = r##"{
+            "architecture": "amd64",
+            "config": {
+                "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false,
+                "Env": ["PATH=/usr/bin"], "Cmd": ["/bin/sh", "-c", "#(nop) "],
+                "ArgsEscaped": true, "Image": "sha256:1", "Volumes": null, "WorkingDir": "",
+                "Entrypoint": null, "OnBuild": null, "Labels": null
+            },
+            "container": "4f", "container_config": {"Cmd": null}, "docker_version": "1.12",
+            "created": "2016-01-01T00:00:00.000000001Z",
+            "history": [{"created": "2016-01-01T00:00:00Z", "created_by": "/bin/sh",
+                "empty_layer": true}],
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:2"]}
+        }"##;
+        let (image, platform) = read(json.as_bytes()).unwrap();
+        assert_eq!(platform.to_string(), "linux/amd64");
+        assert_eq!(image.config.entrypoint, None);
+        assert!(image.config.volumes.is_empty() && image.config.args_escaped);
+        assert_eq!(image.history[0].created, "2016-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn little_and_null_are_enough() {
+        for json in ["{}", r#"{"config": null, "history": null, "rootfs": null, "os": null}"#] {
+            let (image, platform) = read(json.as_bytes()).unwrap();
+            assert_eq!((image, platform.os.as_str()), (ImageConfig::default(), "linux"));
+        }
+        for json in ["", "[]x", "null,", r#"{"config": {"Env": "A=b"}}"#] {
+            assert!(read(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn fields_are_written_in_buildkits_order() {
+        let json = r#"{"os":"linux","architecture":"arm","variant":"v7","author":"me",
+            "config":{"Shell":["/bin/bash","-c"],"OnBuild":["RUN x"],
+            "Healthcheck":{"Retries":3,"Test":["CMD","true"],"Interval":1000},
+            "StopSignal":"INT","Labels":{"z":"1","a":"2"},"WorkingDir":"/w",
+            "Volumes":{"/v2":{},"/v1":{}},"Cmd":[],"Entrypoint":["/e"],"Env":["B=1","A=2"],
+            "ExposedPorts":{"80/tcp":{},"443/tcp":{}},"User":"u","ArgsEscaped":true},
+            "history":[{"empty_layer":true,"comment":"c","created_by":"RUN x"},
+            {"created":"2020-01-01T00:00:00Z","empty_layer":false}]}"#;
+        insta::assert_snapshot!(round_trip(json), @r#"{"architecture":"arm","author":"me","config":{"User":"u","ExposedPorts":{"443/tcp":{},"80/tcp":{}},"Env":["B=1","A=2"],"Entrypoint":["/e"],"Volumes":{"/v1":{},"/v2":{}},"WorkingDir":"/w","Labels":{"a":"2","z":"1"},"StopSignal":"INT","ArgsEscaped":true,"Healthcheck":{"Test":["CMD","true"],"Interval":1000,"Retries":3},"OnBuild":["RUN x"],"Shell":["/bin/bash","-c"]},"created":"2024-01-02T03:04:05Z","history":[{"created":"2024-01-02T03:04:05Z","created_by":"RUN x","comment":"c","empty_layer":true},{"created":"2020-01-01T00:00:00Z"}],"os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:x"]},"variant":"v7"}"#);
+        assert_eq!(round_trip(&round_trip(json)), round_trip(json));
+    }
 }

@@ -10,6 +10,7 @@ use crate::Digest;
 
 /// What a node does with its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Op {
     /// Brings in something from outside. No inputs.
     Source(Source),
@@ -27,6 +28,7 @@ pub enum Op {
 
 /// Where a source node gets its files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Source {
     /// An empty root.
     Scratch,
@@ -42,6 +44,7 @@ pub enum Source {
 
 /// An image, pinned to the manifest of one platform.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ImageSource {
     /// Normalised reference, for example `docker.io/library/alpine:latest`. Tells where to fetch
     /// the manifest if it is not in the store.
@@ -54,6 +57,7 @@ pub struct ImageSource {
 
 /// The kinds of places that hold images.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ImageLocation {
     /// The local store first, then the registry that the reference names.
     StoreOrRegistry,
@@ -63,6 +67,7 @@ pub enum ImageLocation {
 
 /// What a use of a context selects, pinned by its content.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContextSource {
     /// Name of the context; empty for the main build context.
     pub name: String,
@@ -75,6 +80,7 @@ pub struct ContextSource {
 
 /// A selection of paths below a root, with the meaning that COPY gives to its sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Selection {
     /// The named paths. None at all selects the whole root.
     pub paths: Vec<SelectPath>,
@@ -88,6 +94,7 @@ pub struct Selection {
 
 /// One path of a [`Selection`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SelectPath {
     /// Slash-separated path below the root.
     pub path: String,
@@ -97,6 +104,7 @@ pub struct SelectPath {
 
 /// A git commit (`ADD https://host/repo.git#ref:subdir`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GitSource {
     /// Where to clone from.
     pub url: String,
@@ -114,6 +122,7 @@ pub struct GitSource {
 
 /// A file fetched over HTTP(S).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HttpSource {
     /// Address.
     pub url: String,
@@ -129,6 +138,7 @@ pub struct HttpSource {
 
 /// Runs a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Exec {
     /// The command and its arguments; never empty.
     pub args: Vec<String>,
@@ -158,6 +168,7 @@ pub struct Exec {
 
 /// The network of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Network {
     /// The builder's default; with rbc the host's network.
     #[default]
@@ -170,6 +181,7 @@ pub enum Network {
 
 /// The confinement of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Security {
     /// Docker's default capabilities, seccomp profile and masked paths.
     #[default]
@@ -180,6 +192,7 @@ pub enum Security {
 
 /// Something mounted while a command runs. It never becomes part of the layer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Absolute path in the step.
     pub target: String,
@@ -191,6 +204,7 @@ pub struct Mount {
 
 /// The kinds of mounts of `RUN --mount`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum MountKind {
     /// A path of another input. What is written to it is dropped.
     Bind {
@@ -251,6 +265,7 @@ pub enum MountKind {
 
 /// How steps share a cache mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum CacheSharing {
     /// Used at the same time by any number of steps.
     #[default]
@@ -263,6 +278,7 @@ pub enum CacheSharing {
 
 /// A secret in an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SecretEnv {
     /// Name of the variable.
     pub name: String,
@@ -274,6 +290,7 @@ pub struct SecretEnv {
 
 /// An entry of `/etc/hosts`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ExtraHost {
     /// Host name.
     pub host: String,
@@ -283,6 +300,7 @@ pub struct ExtraHost {
 
 /// A limit of `setrlimit(2)`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ulimit {
     /// Name without the `RLIMIT_` prefix, in lower case, for example `nofile`.
     pub name: String,
@@ -294,6 +312,7 @@ pub struct Ulimit {
 
 /// Changes files of input 0, one action after the other, into one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FileOp {
     /// The actions, in order.
     pub actions: Vec<FileAction>,
@@ -301,6 +320,7 @@ pub struct FileOp {
 
 /// One change of a [`FileOp`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FileAction {
     /// Copies from another input.
     Copy(CopyAction),
@@ -316,6 +336,7 @@ pub enum FileAction {
 
 /// Copies one source (possibly a pattern that matches several) with the meaning of COPY and ADD.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CopyAction {
     /// Index into the node's inputs: where the source is.
     pub input: u32,
@@ -344,6 +365,7 @@ pub struct CopyAction {
 
 /// Makes a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mkdir {
     /// Absolute path.
     pub path: String,
@@ -357,12 +379,14 @@ pub struct Mkdir {
 
 /// Writes a file, replacing one that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mkfile {
     /// Absolute path.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
     /// Content.
+    #[serde(with = "crate::json::file_content")]
     pub data: Vec<u8>,
     /// Owner; `None` means 0:0.
     pub owner: Option<Owner>,
@@ -370,6 +394,7 @@ pub struct Mkfile {
 
 /// Removes a path and all below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Remove {
     /// Absolute path, or a pattern if `wildcard` is set.
     pub path: String,
@@ -381,6 +406,7 @@ pub struct Remove {
 
 /// Makes a symlink.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Symlink {
     /// Absolute path of the link.
     pub path: String,
@@ -392,6 +418,7 @@ pub struct Symlink {
 
 /// Owner and group of `--chown`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The user.
     pub user: UserRef,
@@ -402,6 +429,7 @@ pub struct Owner {
 
 /// A user or group, by number or by name. Names are looked up in input 0 of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum UserRef {
     /// A numeric id.
     Id(u32),
@@ -411,6 +439,7 @@ pub enum UserRef {
 
 /// The value of `--chmod`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ModeChange {
     /// Permission bits for all.
     Octal(u32),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a step runs on or an image is made for, in Go's names (`linux`, `amd64`, `arm64`, `v8`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Platform {
     /// Operating system, for example `linux`.
     pub os: String,
@@ -45,6 +46,11 @@ impl Platform {
         Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
+    /// Whether a part of a platform may contain `byte`.
+    pub(crate) fn is_legal_byte(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+    }
+
     /// The platform that this program was built for, which is that of the machine it runs on.
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
@@ -64,14 +70,9 @@ impl FromStr for Platform {
     /// Parses `OS/ARCH[/VARIANT]`; `OS` alone or `ARCH` alone mean the host's other half.
     fn from_str(text: &str) -> Result<Self, PlatformParseError> {
         let wrong = || PlatformParseError(text.chars().take(80).collect());
-        let legal = |part: &&str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        };
+        let legal = |part: &&str| !part.is_empty() && part.bytes().all(Self::is_legal_byte);
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| legal(&part)) {
+        if !parts.iter().all(legal) {
             return Err(wrong());
         }
         let host = Self::host();
@@ -102,5 +103,47 @@ impl fmt::Display for Platform {
             write!(f, "/{}", self.variant)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_normalised() {
+        for (text, want) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("Linux/AMD64/v1", "linux/amd64"),
+            ("linux/amd64/v3", "linux/amd64/v3"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm64/v9", "linux/arm64/v9"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/armel", "linux/arm/v6"),
+            ("linux/arm/6", "linux/arm/v6"),
+            ("linux/i386", "linux/386"),
+            ("macos/arm64", "darwin/arm64"),
+            ("arm64", "linux/arm64"),
+            ("riscv64", "linux/riscv64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), want, "{text}");
+        }
+        assert_eq!("local".parse(), Ok(Platform::host()));
+        let linux: Platform = "linux".parse().unwrap();
+        assert_eq!((linux.os, linux.architecture), ("linux".into(), Platform::host().architecture));
+    }
+
+    #[test]
+    fn other_texts_are_no_platform() {
+        for wrong in ["", "/", "linux/", "/amd64", "a/b/c/d", "linux/a b", "nonsense", "linux/é"] {
+            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+        }
+        assert_eq!(
+            "linux/".parse::<Platform>().unwrap_err().to_string(),
+            "\"linux/\" is not a platform: want OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64"
+        );
     }
 }
