@@ -2,12 +2,27 @@
 //!
 //! Second step of the compiler, between [`crate::syntax`] and the stages. What is checked here is
 //! what BuildKit's `frontend/dockerfile/instructions` checks before any variable is known; what
-//! depends on expanded values is checked later, with the parsers of this module.
+//! depends on expanded values is checked later, with the `parse_` functions of this module.
+
+mod duration;
+mod flags;
+mod line;
+mod mount;
+mod parse;
+mod value;
 
 use std::sync::Arc;
 
 use rbc_ir::{Healthcheck, Network, Security};
 
+pub use self::{
+    duration::{DurationError, parse_duration},
+    mount::{MountOptions, MountType, OptionError, mount_from, parse_mount},
+    parse::{parse, parse_trigger},
+    value::{
+        ValueError, check_signal, parse_bool, parse_chmod, parse_expose, parse_owner, parse_size,
+    },
+};
 use crate::syntax::{Comment, Heredoc, SourceFile, Span, Word};
 
 /// An instruction with its place.
@@ -119,7 +134,8 @@ pub struct Run {
     pub command: CommandLine,
     /// Heredocs that it opens.
     pub heredocs: Vec<Heredoc>,
-    /// The values of `--mount`, unexpanded.
+    /// The values of `--mount`, for [`parse_mount`] once variables are known; [`mount_from`] was
+    /// already checked.
     pub mounts: Vec<Word>,
     /// `--network`.
     pub network: Network,
@@ -198,7 +214,7 @@ pub struct Add {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Onbuild {
     /// The trigger as the image config keeps it: the instruction's text, then heredoc bodies with
-    /// their end lines.
+    /// their end lines. [`parse_trigger`] reads it back.
     pub expression: String,
     /// The trigger's keyword.
     pub keyword: Word,

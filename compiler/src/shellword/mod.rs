@@ -3,6 +3,9 @@
 //! Used on the words of an instruction once its variables are known, and by [`crate::syntax`] to
 //! find heredocs. The rules are those of BuildKit's `frontend/dockerfile/shell`.
 
+mod expand;
+mod pattern;
+
 use std::{collections::HashMap, ops::Range};
 
 use indexmap::IndexMap;
@@ -80,6 +83,29 @@ pub struct Expander {
     pub unset: Unset,
 }
 
+impl Expander {
+    /// The rules for the words of an instruction: quotes and escapes are removed, unset variables
+    /// are empty.
+    pub fn new(escape: char) -> Self {
+        Self {
+            escape,
+            quotes: Quotes::default(),
+            escapes: Escapes::default(),
+            unset: Unset::default(),
+        }
+    }
+
+    /// The rules for heredoc bodies of COPY and ADD: quotes are letters, `\` escapes.
+    pub fn for_heredoc() -> Self {
+        Self { quotes: Quotes::Literal, ..Self::new('\\') }
+    }
+
+    /// Expands a word. What it yields is bounded in size, and so is the depth of substitutions.
+    pub fn expand(&self, word: &str, variables: &dyn Variables) -> Result<Expansion, ExpandError> {
+        expand::expand(*self, word, variables)
+    }
+}
+
 /// A word after expansion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expansion {
@@ -148,4 +174,7 @@ pub enum ExpandErrorKind {
     /// More substitutions inside each other than anyone writes.
     #[error("substitutions are nested more than {0} deep")]
     TooDeep(usize),
+    /// More text than any file or variable holds.
+    #[error("the word expands to more than {0} bytes")]
+    TooLong(usize),
 }

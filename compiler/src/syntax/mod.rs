@@ -5,16 +5,22 @@
 //! kept: a [`Dockerfile`] prints back byte for byte. The rules are those of BuildKit's
 //! `frontend/dockerfile/parser`.
 
+mod directive;
+mod heredoc;
+pub(crate) mod json;
+mod reader;
 mod source;
 mod text;
+pub(crate) mod words;
 
 use std::{fmt, sync::Arc};
 
+pub(crate) use self::heredoc::opening;
 pub use self::{
     source::{SourceFile, Span},
     text::{LogicalText, Word},
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// A Dockerfile, split into its instructions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +62,7 @@ pub enum DirectiveKind {
 /// A comment line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comment {
-    /// The text behind `#`, without space around it.
+    /// The text behind `#`, without space around it; never empty.
     pub text: String,
     /// The line, from `#` on.
     pub span: Span,
@@ -122,4 +128,12 @@ impl fmt::Display for Dockerfile {
         }
         f.write_str(self.source.slice(Span::new(printed, self.source.text().len())))
     }
+}
+
+/// Splits a Dockerfile into its instructions.
+///
+/// Errors: a directive given twice or with a bad value, a heredoc whose delimiter is malformed or
+/// whose end is missing, no instruction at all.
+pub fn parse(source: impl Into<Arc<SourceFile>>) -> Result<Dockerfile, Diagnostics> {
+    reader::read(source.into())
 }
