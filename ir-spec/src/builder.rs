@@ -67,3 +67,42 @@ impl GraphBuilder {
         Graph { nodes, targets, meta }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Source,
+        testing::{exec, target},
+    };
+
+    fn meta(name: &str, no_cache: bool) -> NodeMeta {
+        NodeMeta { name: name.to_owned(), no_cache, ..NodeMeta::default() }
+    }
+
+    #[test]
+    fn equal_nodes_are_shared_and_unneeded_ones_left_out() {
+        let mut builder = GraphBuilder::new();
+        let scratch = Op::Source(Source::Scratch);
+        let base = builder.add(scratch, vec![], None, meta("base", false)).unwrap();
+        let first = builder.add(exec(&["x"]), vec![base], None, meta("first", false)).unwrap();
+        let unused = builder.add(exec(&["y"]), vec![base], None, meta("unused", false)).unwrap();
+        let second = builder.add(exec(&["x"]), vec![base], None, meta("second", true)).unwrap();
+        assert_eq!(first, second);
+        assert_ne!(first, unused);
+        let graph = builder.finish(vec![target(Some(first))]);
+        assert!(graph.nodes.keys().eq([&base.node, &first.node]));
+        assert!(graph.meta.nodes.keys().eq([&base.node, &first.node]));
+        assert_eq!(graph.node_meta(&first.node), &meta("first", true));
+        assert_eq!(graph.validate(), Ok(()));
+    }
+
+    #[test]
+    fn inputs_come_first() {
+        let stranger = Digest::of(b"stranger");
+        let mut builder = GraphBuilder::new();
+        let error =
+            builder.add(exec(&["x"]), vec![Input::from(stranger)], None, NodeMeta::default());
+        assert_eq!(error, Err(BuilderError(stranger)));
+    }
+}

@@ -237,16 +237,18 @@ impl Graph {
             }
         }
         let targets = payload.read()?;
-        let described: Vec<(u32, NodeMeta)> = payload.read()?;
-        if !described.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(CodecError::NotCanonical);
-        }
         let mut meta = Meta::default();
-        for (index, node_meta) in described {
+        let mut next = 0;
+        for _ in 0..payload.read_length()? {
+            let (index, node_meta): (u32, NodeMeta) = payload.read()?;
+            if index < next {
+                return Err(CodecError::NotCanonical);
+            }
             let (digest, _) = nodes.get_index(index as usize).ok_or_else(|| {
                 CodecError::Payload(format!("it describes node {index} of {}", nodes.len()))
             })?;
             meta.nodes.insert(*digest, node_meta);
+            next = index + 1;
         }
         meta.files = payload.read()?;
         meta.contexts = payload.read()?;
