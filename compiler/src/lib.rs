@@ -1,11 +1,31 @@
 //! The compiler of rbc: turns a Dockerfile into a build graph.
 //!
-//! Flow: text → [`syntax`] → [`instruction`] → stages → graph. [`shellword`] expands the words of
-//! an instruction; [`diagnostic`] is how every step reports what is wrong with the text.
+//! Flow: text → [`syntax`] → [`instruction`] → stages → graph; [`compile`] is the whole way.
+//! [`shellword`] expands the words of an instruction; [`diagnostic`] is how every step reports what
+//! is wrong with the text. The outside is reached through [`Resolver`] alone.
 
+mod compile;
 pub mod diagnostic;
+mod git_ref;
+mod go_format;
 pub mod ignore;
+mod image_config;
 pub mod instruction;
+mod lint;
+mod lower;
+mod options;
+mod path;
+mod platform_args;
+pub mod reference;
+mod resolver;
 pub mod shellword;
+mod stage;
 pub mod suggest;
 pub mod syntax;
+
+pub use compile::{Compiled, compile};
+pub use options::{CompileOptions, Entitlement, NoCache, Pull, UnknownEntitlement};
+pub use resolver::{
+    GitRequest, HttpRequest, ImageRequest, NamedContext, ResolveError, ResolvedHttp, ResolvedImage,
+    Resolver,
+};

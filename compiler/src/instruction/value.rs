@@ -100,11 +100,12 @@ fn is_mode_clause(clause: &str) -> bool {
         && actions.bytes().all(|byte| b"+-=rwxXstugo".contains(&byte))
 }
 
-/// A value of `--chown`: `USER`, `USER:GROUP`, each by number or name. `root` is 0.
+/// A value of `--chown`: `USER`, `USER:GROUP`, each by number or name. `root` and an empty half are
+/// 0. A negative number wraps, as in BuildKit.
 pub fn parse_owner(text: &str) -> Owner {
-    let one = |part: &str| match (part, part.parse::<i32>().map(u32::try_from)) {
-        ("root", _) => UserRef::Id(0),
-        (_, Ok(Ok(id))) => UserRef::Id(id),
+    let one = |part: &str| match (part, part.parse::<i32>()) {
+        ("" | "root", _) => UserRef::Id(0),
+        (_, Ok(id)) => UserRef::Id(id.cast_unsigned()),
         _ => UserRef::Name(part.to_owned()),
     };
     match text.split_once(':') {
@@ -226,7 +227,8 @@ mod tests {
         let (id, name) = (UserRef::Id, |name: &str| UserRef::Name(name.into()));
         assert_eq!(parse_owner("1"), Owner { user: id(1), group: None });
         assert_eq!(parse_owner("root:app"), Owner { user: id(0), group: Some(name("app")) });
-        assert_eq!(parse_owner("app:"), Owner { user: name("app"), group: Some(name("")) });
+        assert_eq!(parse_owner("app:"), Owner { user: name("app"), group: Some(id(0)) });
+        assert_eq!(parse_owner(":app"), Owner { user: id(0), group: Some(name("app")) });
         assert_eq!(
             parse_owner("9999999999:5"),
             Owner { user: name("9999999999"), group: Some(id(5)) }

@@ -1,0 +1,192 @@
+//! The whole way from a Dockerfile to a graph.
+
+use std::sync::Arc;
+
+use rbc_ir::{Graph, GraphBuilder, Platform};
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics},
+    instruction::{self, Command, Instruction},
+    lint::Linter,
+    lower::{self, Job},
+    options::CompileOptions,
+    platform_args,
+    resolver::Resolver,
+    stage::{Globals, Stages},
+    syntax::{self, DirectiveKind, SourceFile},
+};
+
+/// A compiled Dockerfile.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What to build: one target for each platform.
+    pub graph: Graph,
+    /// What works but is probably not meant.
+    pub warnings: Diagnostics,
+    /// Names (or `stage-N`) of the stages that the target does not need, in order.
+    pub unused: Vec<String>,
+}
+
+/// Compiles a Dockerfile into a build graph.
+///
+/// All that comes from outside (images, contexts, repositories, downloads) is pinned through
+/// `resolver`; the compiler itself does no I/O. Stages that the target does not need are checked but
+/// nothing of them is resolved.
+///
+/// Errors come with their place in the text. The first error of the lowering ends it; errors of
+/// the syntax are all reported.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use rbc_compiler::{
+///     CompileOptions, GitRequest, HttpRequest, ImageRequest, NamedContext, ResolveError,
+///     ResolvedHttp, ResolvedImage, Resolver, compile, syntax::SourceFile,
+/// };
+/// use rbc_ir::{Digest, ImageConfig, Platform, Selection};
+///
+/// /// A world with one image and a context that always has the same content.
+/// struct World;
+///
+/// impl Resolver for World {
+///     fn image(&self, request: &ImageRequest) -> Result<ResolvedImage, ResolveError> {
+///         if request.reference != "docker.io/library/busybox:latest" {
+///             return Err(ResolveError::new(format!("{}: not found", request.reference)));
+///         }
+///         Ok(ResolvedImage {
+///             reference: request.reference.clone(),
+///             manifest: Digest::of(b"the manifest"),
+///             platform: request.platform.clone(),
+///             config: ImageConfig::default(),
+///         })
+///     }
+///     fn named_context(&self, name: &str) -> Result<NamedContext, ResolveError> {
+///         Err(ResolveError::new(format!("no context {name}")))
+///     }
+///     fn context_digest(&self, _: &str, _: &Selection) -> Result<Digest, ResolveError> {
+///         Ok(Digest::of(b"app.c"))
+///     }
+///     fn git(&self, _: &GitRequest) -> Result<String, ResolveError> {
+///         Err(ResolveError::new("no network"))
+///     }
+///     fn http(&self, _: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
+///         Err(ResolveError::new("no network"))
+///     }
+/// }
+///
+/// let dockerfile = "FROM busybox AS builder\nCOPY app.c .\nRUN cc -o /app app.c\n\
+///                   FROM scratch\nCOPY --from=builder /app /app\nCMD [\"/app\"]\n";
+/// let source = Arc::new(SourceFile::new("Dockerfile", dockerfile));
+/// let compiled = compile(&source, &CompileOptions::default(), &World).unwrap();
+///
+/// let target = &compiled.graph.targets[0];
+/// assert_eq!(target.config.config.cmd.as_deref(), Some(&["/app".to_owned()][..]));
+/// let copy = &compiled.graph.node_meta(&target.root.unwrap().node).name;
+/// assert_eq!(copy, "[stage-1 1/1] COPY --from=builder /app /app");
+/// ```
+pub fn compile(
+    source: &Arc<SourceFile>,
+    options: &CompileOptions,
+    resolver: &dyn Resolver,
+) -> Result<Compiled, Diagnostics> {
+    let dockerfile = syntax::parse(Arc::clone(source))?;
+    let instructions: Vec<Arc<Instruction>> =
+        instruction::parse(&dockerfile)?.into_iter().map(Arc::new).collect();
+    let check = dockerfile.directive(DirectiveKind::Check).map(|check| check.value.text.as_str());
+    let mut lint = Linter::new(check, &options.context.ignore);
+    lint.check_text(&instructions);
+
+    let mut graph = GraphBuilder::new();
+    graph.meta.files =
+        vec![rbc_ir::SourceFile { name: source.name().to_owned(), text: source.text().to_owned() }];
+    graph.meta.contexts.insert(String::new(), options.context.clone());
+
+    let host = options.host_platform.clone().unwrap_or_else(Platform::host);
+    let asked = !options.platforms.is_empty();
+    let platforms = if asked { options.platforms.as_slice() } else { std::slice::from_ref(&host) };
+    let mut targets = Vec::with_capacity(platforms.len());
+    let mut unused = Vec::new();
+    for (index, platform) in platforms.iter().enumerate() {
+        let mut again = Linter::silent();
+        let lint = if index == 0 { &mut lint } else { &mut again };
+        let target_name = target_name(options, &instructions);
+        let predefined = platform_args::globals(&host, platform, target_name, &options.build_args);
+        let globals = Globals::read(predefined, &instructions, &options.build_args)?;
+        graph.meta.source_date_epoch = source_date_epoch(options, &globals)?;
+        let mut stages = Stages::read(&instructions, &globals, &options.named_contexts, lint)?;
+        let job = Job {
+            options,
+            resolver,
+            globals: &globals,
+            platform,
+            platform_is_asked: asked,
+            escape: dockerfile.escape,
+        };
+        let outcome = lower::lower(&job, &mut stages, &mut graph, lint)?;
+        targets.push(outcome.target);
+        unused = outcome.unused;
+    }
+
+    let mut warnings = Diagnostics::new();
+    warnings.extend(dockerfile.warnings);
+    let fails_build = lint.fails_build && !lint.found.is_empty();
+    warnings.extend(lint.found);
+    warnings.extend(unconsumed(options, &instructions));
+    if fails_build {
+        warnings.push(Diagnostic::error(
+            "check",
+            "build checks found something, and `# check=error=true` makes that an error",
+        ));
+        return Err(warnings);
+    }
+    Ok(Compiled { graph: graph.finish(targets), warnings, unused })
+}
+
+/// What `TARGETSTAGE` is: the asked target, else the name of the last stage.
+fn target_name<'a>(options: &'a CompileOptions, instructions: &'a [Arc<Instruction>]) -> &'a str {
+    if let Some(name) = options.target.as_deref().filter(|name| !name.is_empty()) {
+        return name;
+    }
+    let last = instructions.iter().rev().find_map(|instruction| match &instruction.command {
+        Command::From(from) => Some(from),
+        _ => None,
+    });
+    last.and_then(|from| from.name.as_ref()).map_or("", |name| name.text.as_str())
+}
+
+/// A build argument or global ARG of that name wins over the option; an empty one means nothing.
+fn source_date_epoch(
+    options: &CompileOptions,
+    globals: &Globals,
+) -> Result<Option<i64>, Diagnostic> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    match options.build_args.get(NAME).or_else(|| globals.values.get(NAME)) {
+        Some(text) if !text.is_empty() => text.parse().map(Some).map_err(|_| {
+            Diagnostic::error("bad-epoch", format!("invalid SOURCE_DATE_EPOCH: {text:?}"))
+                .help("give the seconds since 1970-01-01T00:00:00Z")
+        }),
+        _ => Ok(options.source_date_epoch),
+    }
+}
+
+/// Build arguments that no ARG takes, as the old builder of Docker tells of them.
+fn unconsumed(options: &CompileOptions, instructions: &[Arc<Instruction>]) -> Option<Diagnostic> {
+    let mut names: Vec<&str> = options
+        .build_args
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !platform_args::is_predefined(name))
+        .collect();
+    for instruction in instructions {
+        if let Command::Arg(declarations) = &instruction.command {
+            names.retain(|name| declarations.iter().all(|d| d.name.text != *name));
+        }
+    }
+    names.sort_unstable();
+    (!names.is_empty()).then(|| {
+        Diagnostic::warning(
+            "UnusedBuildArg",
+            format!("[Warning] One or more build-args [{}] were not consumed", names.join(" ")),
+        )
+    })
+}

@@ -1,0 +1,545 @@
+//! Stages to graph nodes and image configs, for one platform.
+//!
+//! Last step of the compiler. [`bases`] has settled where each needed stage begins; here their
+//! instructions are carried out in order on a [`State`]: some add a node, the others change the
+//! image config only. The reference is BuildKit's `dockerfile2llb`.
+
+mod bases;
+mod copy;
+mod mount;
+mod run;
+mod settings;
+mod step_name;
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use rbc_ir::{
+    ContextSource, GitSource, GraphBuilder, History, ImageSource, Input, NodeMeta, Op, Owner,
+    Platform, Selection, Source, Target, UserRef,
+};
+
+use crate::{
+    diagnostic::Diagnostic,
+    image_config::{DEFAULT_PATH, Settings},
+    instruction::{Command, Instruction},
+    lint::{Linter, Rule},
+    options::CompileOptions,
+    path, platform_args,
+    resolver::{ResolveError, Resolver},
+    shellword::{Expander, Expansion},
+    stage::{Globals, Stage, StageId, Stages, Step},
+    syntax::{Span, Word},
+};
+use bases::Origin;
+use step_name::Counter;
+
+/// The text that BuildKit puts into every history entry.
+const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// What a graph is made from and with, for one platform.
+pub(crate) struct Job<'a> {
+    pub options: &'a CompileOptions,
+    pub resolver: &'a dyn Resolver,
+    pub globals: &'a Globals,
+    /// Platform of the image.
+    pub platform: &'a Platform,
+    /// Whether the user asked for that platform by name.
+    pub platform_is_asked: bool,
+    /// Escape character of the Dockerfile.
+    pub escape: char,
+}
+
+/// What became of a target.
+pub(crate) struct Outcome {
+    /// The target, ready for the graph.
+    pub target: Target,
+    /// Labels of declared stages that the target does not need.
+    pub unused: Vec<String>,
+}
+
+/// The files at some point of a stage.
+#[derive(Clone, Debug)]
+enum Root {
+    /// None at all.
+    Empty,
+    /// Those of a node.
+    Node(Input),
+    /// Those of a local context, as a whole; each use pins what it selects.
+    Local(String),
+}
+
+/// All that an instruction may depend on.
+#[derive(Clone, Debug)]
+struct State {
+    root: Root,
+    settings: Settings,
+    /// ARG and ENV together: the latest of a name wins.
+    env: IndexMap<String, String>,
+    /// Names that ARG declared, with the values that history shows.
+    build_args: IndexMap<String, Option<String>>,
+    /// What steps run on.
+    platform: Platform,
+    /// What the base image says it is for.
+    image_platform: Platform,
+    /// Whether a WORKDIR of this Dockerfile has been met.
+    workdir_is_set: bool,
+}
+
+/// The result of a stage.
+struct Built {
+    state: State,
+    /// The history that this stage adds to that of `base`.
+    history: Vec<History>,
+    base: Option<StageId>,
+}
+
+/// A stage in the making.
+struct Current<'a> {
+    stage: &'a Stage,
+    id: StageId,
+    state: State,
+    history: Vec<History>,
+    counter: Counter,
+    no_cache: bool,
+    /// The instruction that set it last, of those of which only the last counts.
+    cmd: Option<Arc<Instruction>>,
+    entrypoint: Option<Arc<Instruction>>,
+    healthcheck: Option<Arc<Instruction>>,
+    is_trigger: bool,
+}
+
+struct Lowering<'a> {
+    job: &'a Job<'a>,
+    graph: &'a mut GraphBuilder,
+    lint: &'a mut Linter,
+    built: Vec<Option<Built>>,
+    origins: Vec<Option<Origin>>,
+    proxy_env: Vec<String>,
+}
+
+/// Lowers the target that the options name into `graph`.
+pub(crate) fn lower(
+    job: &Job<'_>,
+    stages: &mut Stages,
+    graph: &mut GraphBuilder,
+    lint: &mut Linter,
+) -> Result<Outcome, Diagnostic> {
+    let target = stages.target(job.options.target.as_deref())?;
+    let request =
+        bases::Request { options: job.options, resolver: job.resolver, platform: job.platform };
+    let origins = bases::resolve(stages, target, &request)?;
+    let unused = stages
+        .declared()
+        .filter(|(id, _)| origins[*id].is_none())
+        .map(|(_, stage)| stage.label.clone())
+        .collect();
+    let mut lowering = Lowering {
+        job,
+        graph,
+        lint,
+        built: stages.list.iter().map(|_| None).collect(),
+        origins,
+        proxy_env: platform_args::proxy_environment(&job.options.build_args),
+    };
+    lowering.run(stages)?;
+    Ok(Outcome { target: lowering.finish(stages, target)?, unused })
+}
+
+impl Lowering<'_> {
+    fn run(&mut self, stages: &Stages) -> Result<(), Diagnostic> {
+        // What only `--from` names is there from the start.
+        for (id, stage) in stages.list.iter().enumerate().filter(|(_, s)| !s.is_declared) {
+            if !matches!(self.origins[id], None | Some(Origin::Stage(_))) {
+                let mut counter = Counter::none();
+                let (state, _, _) = self.begin(stage, id, &mut counter)?;
+                self.built[id] = Some(Built { state, history: Vec::new(), base: None });
+            }
+        }
+        let is_single = stages.list.len() == 1;
+        for (id, stage) in stages.declared() {
+            if self.origins[id].is_some() {
+                let built = self.stage(stage, id, is_single)?;
+                self.built[id] = Some(built);
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, stage: &Stage, id: StageId, single: bool) -> Result<Built, Diagnostic> {
+        let has_base_step = matches!(
+            self.origins[id],
+            Some(Origin::Image { .. } | Origin::Local(_) | Origin::Git { .. })
+        );
+        let steps = stage.steps.iter().filter(|step| {
+            matches!(
+                step.instruction.command,
+                Command::Run(_) | Command::Copy(_) | Command::Add(_) | Command::Workdir(_)
+            )
+        });
+        let total = steps.count() + usize::from(has_base_step && !stage.is_replaced());
+        let asked = self.job.options.platforms.len() > 1;
+        let platform = stage.platform.as_ref().unwrap_or(self.job.platform);
+        let label = if single { "" } else { stage.label.as_str() };
+        let mut counter = Counter::new(label, total, asked.then_some(platform));
+        let (mut state, history, base) = self.begin(stage, id, &mut counter)?;
+        if !state.settings.env.contains_key("PATH") && state.platform.os != "windows" {
+            state.settings.env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
+        }
+        // The image's own variables count again, over what ARGs of the base stage left.
+        for (name, value) in &state.settings.env {
+            state.env.insert(name.clone(), value.clone());
+        }
+        if !state.settings.working_dir.is_empty() {
+            let dir = &state.settings.working_dir;
+            state.settings.working_dir = path::workdir(dir, dir);
+        }
+        let mut current = Current {
+            stage,
+            id,
+            state,
+            history,
+            counter,
+            no_cache: self.job.options.no_cache.applies_to(&stage.name),
+            cmd: None,
+            entrypoint: None,
+            healthcheck: None,
+            is_trigger: false,
+        };
+        for step in &stage.steps {
+            current.is_trigger = step.is_trigger;
+            self.step(&mut current, step)?;
+        }
+        Ok(Built { state: current.state, history: current.history, base })
+    }
+
+    /// The state before the first instruction, the history that comes with it, and the stage whose
+    /// history precedes that.
+    fn begin(
+        &mut self,
+        stage: &Stage,
+        id: StageId,
+        counter: &mut Counter,
+    ) -> Result<(State, Vec<History>, Option<StageId>), Diagnostic> {
+        let fresh = |root, settings, platform: &Platform, image_platform: &Platform| State {
+            root,
+            settings,
+            env: IndexMap::new(),
+            build_args: IndexMap::new(),
+            platform: platform.clone(),
+            image_platform: image_platform.clone(),
+            workdir_is_set: false,
+        };
+        let platform = stage.platform.as_ref().unwrap_or(self.job.platform);
+        let origin = self.origins[id].clone().unwrap_or(Origin::Scratch);
+        let (state, history) = match origin {
+            Origin::Stage(base) => {
+                let Some(built) = &self.built[base] else {
+                    return Err(Diagnostic::error(
+                        "unknown-stage",
+                        format!("{:?} needs a stage that is not before it", stage.label),
+                    )
+                    .at(&stage.source, stage.span));
+                };
+                let mut state = built.state.clone();
+                state.settings.on_build = Vec::new();
+                if let Root::Local(name) = &state.root {
+                    state.root = Root::Node(self.whole_context(name, stage)?);
+                }
+                return Ok((state, Vec::new(), Some(base)));
+            }
+            Origin::Scratch => {
+                let target = self.job.platform;
+                (fresh(Root::Empty, Settings::empty(), target, target), Vec::new())
+            }
+            Origin::Local(name) => {
+                let root = if stage.is_declared && !stage.is_replaced() {
+                    Root::Node(self.whole_context(&name, stage)?)
+                } else {
+                    Root::Local(name)
+                };
+                (fresh(root, Settings::empty(), platform, platform), Vec::new())
+            }
+            Origin::Git { git, commit } => {
+                let source = Source::Git(GitSource {
+                    url: git.remote.clone(),
+                    reference: git.reference.clone(),
+                    commit,
+                    subdir: git.subdir.clone(),
+                    keep_git_dir: git.keep_git_dir.unwrap_or(false),
+                    submodules: git.submodules.unwrap_or(true),
+                });
+                let name = counter.next(&format!("FROM {}", git.remote), false);
+                let meta = self.meta_of(stage, name);
+                let root = self.add(Op::Source(source), Vec::new(), None, meta)?;
+                (fresh(Root::Node(root), Settings::empty(), platform, platform), Vec::new())
+            }
+            Origin::Image { image, platform, location } => {
+                let source = Source::Image(ImageSource {
+                    reference: image.reference.clone(),
+                    manifest: image.manifest,
+                    location,
+                });
+                let shown = if image.reference.contains('@') {
+                    format!("FROM {}", image.reference)
+                } else {
+                    format!("FROM {}@{}", image.reference, image.manifest)
+                };
+                let name = counter.next(&shown, false);
+                let meta = self.meta_of(stage, name);
+                let root =
+                    self.add(Op::Source(source), Vec::new(), Some(platform.clone()), meta)?;
+                self.check_image_platform(stage, &platform, &image.platform);
+                let settings = Settings::inherit(&image.config);
+                let history = image.config.history.clone();
+                (fresh(Root::Node(root), settings, &platform, &image.platform), history)
+            }
+        };
+        Ok((state, history, None))
+    }
+
+    fn check_image_platform(&mut self, stage: &Stage, wanted: &Platform, is: &Platform) {
+        if wanted.os != is.os || wanted.architecture != is.architecture {
+            self.lint.report_at(
+                Rule::InvalidBaseImagePlatform,
+                &stage.source,
+                stage.span,
+                format!(
+                    "Base image {} was pulled with platform \"{is}\", expected \"{wanted}\" for \
+                     current build",
+                    stage.base_text
+                ),
+            );
+        }
+    }
+
+    fn step(&mut self, current: &mut Current<'_>, step: &Step) -> Result<(), Diagnostic> {
+        let instruction = &step.instruction;
+        match &instruction.command {
+            Command::Run(run) => self.run_command(current, step, run),
+            Command::Copy(copy) => self.copy(current, step, copy),
+            Command::Add(add) => self.add_files(current, step, add),
+            Command::Workdir(word) => self.workdir(current, instruction, word),
+            _ => self.setting(current, instruction),
+        }
+    }
+
+    /// Expands a word with the variables of the stage, and looks for undefined ones.
+    fn expand(
+        &mut self,
+        current: &Current<'_>,
+        instruction: &Instruction,
+        word: &Word,
+    ) -> Result<String, Diagnostic> {
+        let expander = Expander::new(self.job.escape);
+        self.expand_with(current, instruction, word, &expander).map(|expansion| expansion.text)
+    }
+
+    fn expand_with(
+        &mut self,
+        current: &Current<'_>,
+        instruction: &Instruction,
+        word: &Word,
+        expander: &Expander,
+    ) -> Result<Expansion, Diagnostic> {
+        let env = &current.state.env;
+        let expansion = expander.expand(&word.text, env).map_err(|error| {
+            Diagnostic::error("bad-expansion", error.to_string())
+                .at(&instruction.source, word.part(error.range.clone()))
+        })?;
+        for name in &expansion.unset {
+            if !current.state.build_args.contains_key(name) {
+                let known = env.keys().map(String::as_str);
+                self.lint.undefined_variable(instruction, word.span, name, known);
+            }
+        }
+        Ok(expansion)
+    }
+
+    /// Adds a node. That its inputs are there is this module's own affair, so a failure is a
+    /// defect; it is reported all the same.
+    fn add(
+        &mut self,
+        op: Op,
+        inputs: Vec<Input>,
+        platform: Option<Platform>,
+        meta: NodeMeta,
+    ) -> Result<Input, Diagnostic> {
+        self.graph
+            .add(op, inputs, platform, meta)
+            .map_err(|error| Diagnostic::error("graph", error.to_string()))
+    }
+
+    /// The node of a root; the empty one if there is none.
+    fn node(&mut self, root: &Root, stage: &Stage) -> Result<Input, Diagnostic> {
+        match root {
+            Root::Node(input) => Ok(*input),
+            Root::Empty => {
+                let meta =
+                    NodeMeta { name: "[internal] scratch".to_owned(), ..NodeMeta::default() };
+                self.add(Op::Source(Source::Scratch), Vec::new(), None, meta)
+            }
+            Root::Local(name) => self.whole_context(&name.clone(), stage),
+        }
+    }
+
+    fn whole_context(&mut self, name: &str, stage: &Stage) -> Result<Input, Diagnostic> {
+        self.context(name, Selection::default()).map_err(|error| {
+            let wrong = Diagnostic::error("context", error.message).at(&stage.source, stage.span);
+            error.help.into_iter().fold(wrong, Diagnostic::help)
+        })
+    }
+
+    /// The node of what an instruction selects from a local context.
+    fn context(&mut self, name: &str, selection: Selection) -> Result<Input, ResolveError> {
+        let digest = self.job.resolver.context_digest(name, &selection)?;
+        let shown = if name.is_empty() {
+            "[internal] load build context".to_owned()
+        } else {
+            format!("[context {name}] load from client")
+        };
+        let source = Source::Context(ContextSource { name: name.to_owned(), selection, digest });
+        let meta = NodeMeta { name: shown, ..NodeMeta::default() };
+        self.graph
+            .add(Op::Source(source), Vec::new(), None, meta)
+            .map_err(|error| ResolveError::new(error.to_string()))
+    }
+
+    fn meta_of(&self, stage: &Stage, name: String) -> NodeMeta {
+        NodeMeta {
+            name,
+            stage: stage.label.clone(),
+            span: Some(ir_span(stage.span)),
+            ..NodeMeta::default()
+        }
+    }
+
+    /// The description of a node that an instruction makes.
+    fn meta(&self, current: &Current<'_>, instruction: &Instruction, name: String) -> NodeMeta {
+        NodeMeta {
+            name,
+            stage: current.stage.label.clone(),
+            // A trigger has no place in the Dockerfile but that of the FROM that brings it.
+            span: Some(ir_span(if current.is_trigger {
+                current.stage.span
+            } else {
+                instruction.span
+            })),
+            no_cache: current.no_cache,
+            ..NodeMeta::default()
+        }
+    }
+
+    /// The stage whose files `--from` or `from=` means; it must have been built before.
+    fn source_root(&self, current: &Current<'_>, source: StageId) -> Result<&Root, SourceError> {
+        let mut id = source;
+        // An undeclared name may be an alias of a stage.
+        for _ in 0..self.origins.len() {
+            match (&self.built[id], &self.origins[id]) {
+                (Some(built), _) => return Ok(&built.state.root),
+                (None, Some(Origin::Stage(next))) if *next != current.id => id = *next,
+                _ => break,
+            }
+        }
+        Err(SourceError::NotBefore)
+    }
+
+    fn finish(&mut self, stages: &Stages, target: StageId) -> Result<Target, Diagnostic> {
+        let mut chain = Vec::new();
+        let mut next = Some(target);
+        while let Some(built) = next.and_then(|id| self.built[id].as_ref()) {
+            chain.push(&built.history);
+            next = built.base;
+        }
+        let history: Vec<History> =
+            chain.into_iter().rev().flat_map(|part| part.iter().cloned()).collect();
+        let stage = &stages.list[target];
+        let Some(built) = self.built[target].take() else {
+            return Err(Diagnostic::error("graph", format!("{:?} was not built", stage.label))
+                .at(&stage.source, stage.span));
+        };
+        let mut state = built.state;
+        let labels = self.job.options.labels.iter();
+        state.settings.labels.extend(labels.map(|(name, value)| (name.clone(), value.clone())));
+        let platform = self.platform_of_image(&state.image_platform);
+        let root = match &state.root {
+            Root::Empty => None,
+            Root::Node(input) => Some(*input),
+            Root::Local(name) => Some(self.whole_context(name, stage)?),
+        };
+        Ok(Target {
+            name: stage.name.clone(),
+            root,
+            platform,
+            config: state.settings.finish(history),
+        })
+    }
+
+    /// An asked platform wins over the base image's; a variant that it leaves out is kept.
+    fn platform_of_image(&self, image: &Platform) -> Platform {
+        let asked = self.job.platform;
+        if !self.job.platform_is_asked && !image.architecture.is_empty() {
+            return image.clone();
+        }
+        let same = asked.os == image.os && asked.architecture == image.architecture;
+        if same && asked.variant.is_empty() { image.clone() } else { asked.clone() }
+    }
+}
+
+/// Why a source of `--from` cannot be used.
+enum SourceError {
+    /// The stage stands behind the one that wants it.
+    NotBefore,
+}
+
+impl Current<'_> {
+    /// Adds a line to the history.
+    fn commit(&mut self, created_by: String, makes_layer: bool) {
+        self.history.push(History {
+            created_by,
+            comment: HISTORY_COMMENT.to_owned(),
+            empty_layer: !makes_layer,
+            ..History::default()
+        });
+    }
+
+    /// The working directory; the root if none is set.
+    fn cwd(&self) -> &str {
+        match self.state.settings.working_dir.as_str() {
+            "" => "/",
+            dir => dir,
+        }
+    }
+}
+
+/// Names of users mean nothing where there is no file system to look them up in.
+fn check_owner(
+    owner: Option<&Owner>,
+    root: &Root,
+    instruction: &Instruction,
+    span: Span,
+) -> Result<(), Diagnostic> {
+    let Some(owner) = owner else { return Ok(()) };
+    let names = [Some(&owner.user), owner.group.as_ref()];
+    let name = names.into_iter().flatten().find_map(|user| match user {
+        UserRef::Name(name) => Some(name),
+        UserRef::Id(_) => None,
+    });
+    match (name, root) {
+        (Some(name), Root::Empty) => Err(Diagnostic::error(
+            "unknown-user",
+            format!(
+                "invalid user index: {name:?} cannot be looked up, there is no /etc/passwd yet"
+            ),
+        )
+        .at(&instruction.source, span)
+        .help("use numbers, for example --chown=1000:1000")),
+        _ => Ok(()),
+    }
+}
+
+/// A place of the Dockerfile as the graph keeps it.
+fn ir_span(span: Span) -> rbc_ir::Span {
+    let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    rbc_ir::Span { file: 0, start: offset(span.start), end: offset(span.end) }
+}
