@@ -1,0 +1,242 @@
+//! The step's child: the keeper that waits, and the process that becomes the command.
+//!
+//! Both have a single thread, so that everything is allowed between fork and exec. Neither prints:
+//! failures travel through the message file.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use rbc_ir::Network;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask,
+};
+use rustix::system::sethostname;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::error::{Context, SetupError};
+use super::identity::{self, Identity};
+use super::message::{self, Channel, Outcome, Task};
+use super::{Exit, Step, network, privilege, program, root};
+
+/// More than any account file of an image; what is longer is not read.
+const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
+
+/// Acts as the keeper: takes the task from standard input, runs it and ends the process.
+pub(super) fn keep() -> ! {
+    let Some((task, filters, channel)) = take_task().and_then(message::read) else {
+        // Not started by `run`.
+        eprintln!("rbc: no step to run");
+        std::process::exit(2);
+    };
+    if let Err(error) = keep_task(&task, &filters, &channel) {
+        channel.answer(&Outcome::Failed(error));
+    }
+    std::process::exit(0);
+}
+
+/// Moves the message file away from standard input, where the command would inherit it.
+fn take_task() -> Option<File> {
+    let file = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).ok()?;
+    let null = File::open("/dev/null").ok()?;
+    rustix::stdio::dup2_stdin(null).ok()?;
+    Some(File::from(file))
+}
+
+fn keep_task(task: &Task<Step>, filters: &[Vec<u8>], channel: &Channel) -> Result<(), SetupError> {
+    die_with_parent()?;
+    let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
+    if parent != Some(task.parent) {
+        // It died before the signal was asked for.
+        std::process::exit(0);
+    }
+    unshare(UnshareFlags::NEWPID).context(|| "unshare the pid namespace".to_owned())?;
+    let (alive, keeper_alive) = io::pipe().context(|| "pipe".to_owned())?;
+    // SAFETY: the process has one thread, so the child may go on as an ordinary process.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()).context(|| "fork".to_owned()),
+        0 => {
+            drop(keeper_alive);
+            let Err(error) = become_command(task, filters, &alive.into());
+            channel.answer(&Outcome::Failed(error));
+            // SAFETY: `_exit` only ends the process.
+            unsafe { libc::_exit(127) }
+        }
+        command => {
+            let exit = wait_for(command)?;
+            if !channel.answered() {
+                channel.answer(&Outcome::Ended(exit));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn die_with_parent() -> Result<(), SetupError> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .context(|| "set the parent-death signal".to_owned())
+}
+
+fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+    // SAFETY: only namespaces are unshared, not the file descriptor table.
+    unsafe { unshare_unsafe(flags) }
+}
+
+fn wait_for(pid: libc::pid_t) -> Result<Exit, SetupError> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` outlives the call; the pid is our own child's.
+        if unsafe { libc::waitpid(pid, &mut status, 0) } == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error).context(|| "wait for the command".to_owned());
+        }
+    }
+    Ok(if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    })
+}
+
+/// Does everything that is left, as pid 1 of the step, and executes the command.
+fn become_command(
+    task: &Task<Step>,
+    filters: &[Vec<u8>],
+    keeper_alive: &OwnedFd,
+) -> Result<std::convert::Infallible, SetupError> {
+    let exec = &task.step.exec;
+    die_with_keeper(keeper_alive)?;
+    // The command must not read the task through /proc/1.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context(|| "protect the memory".to_owned())?;
+    setsid().context(|| "start a session".to_owned())?;
+    umask(Mode::from_raw_mode(0o022));
+    enter_namespaces(exec.network)?;
+    sethostname(root::hostname(&exec.hostname).as_bytes())
+        .context(|| "set the host name".to_owned())?;
+    root::enter(&task.step)?;
+    privilege::limit(&exec.ulimits)?;
+    let identity = look_up(&exec.user)?;
+    let env = environment(&task.step, &identity);
+    make_cwd(&exec.cwd, &identity, task.single_uid)?;
+    let entered = std::env::set_current_dir(&exec.cwd);
+    let null = File::open("/dev/null").context(|| "open /dev/null".to_owned())?;
+    rustix::stdio::dup2_stdin(null).context(|| "redirect standard input".to_owned())?;
+    for filter in filters {
+        privilege::install(filter)?;
+    }
+    privilege::drop_to(&identity, exec.security, task.single_uid)?;
+    die_with_keeper(keeper_alive)?;
+    if entered.is_err() {
+        // Only the user may enter, for example on a network file system.
+        std::env::set_current_dir(&exec.cwd).context(|| format!("chdir to {}", exec.cwd))?;
+    }
+    privilege::default_signals();
+    execute(&exec.args, &env)
+}
+
+/// Asks to be killed with the keeper and makes sure that it still lives: the end of the pipe that
+/// it holds says otherwise.
+fn die_with_keeper(keeper_alive: &OwnedFd) -> Result<(), SetupError> {
+    die_with_parent()?;
+    let mut fds = [PollFd::from_borrowed_fd(keeper_alive.as_fd(), PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut fds, Some(&now)) {
+        Ok(0) => Ok(()),
+        _ => std::process::exit(0),
+    }
+}
+
+fn enter_namespaces(network: Network) -> Result<(), SetupError> {
+    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    if network == Network::None {
+        flags |= UnshareFlags::NEWNET;
+    }
+    // Not every kernel has cgroup namespaces, and nothing depends on them.
+    unshare(flags | UnshareFlags::NEWCGROUP)
+        .or_else(|_| unshare(flags))
+        .context(|| "unshare the step's namespaces".to_owned())?;
+    match network {
+        Network::None => network::loopback_up(),
+        Network::Default | Network::Host => Ok(()),
+    }
+}
+
+/// Looks the user up in the accounts of the root that the process has entered.
+fn look_up(user: &str) -> Result<Identity, SetupError> {
+    let passwd = read_accounts("/etc/passwd")?;
+    let group = read_accounts("/etc/group")?;
+    identity::resolve(user, &passwd, &group)
+}
+
+/// Reads an account file; without one, there are no accounts.
+fn read_accounts(path: &str) -> Result<Vec<u8>, SetupError> {
+    // An image may have put anything there, a FIFO for example.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(_) => return Ok(Vec::new()),
+    };
+    if !file.metadata().is_ok_and(|m| m.is_file()) {
+        return Ok(Vec::new());
+    }
+    let mut data = Vec::new();
+    file.take(MAX_ACCOUNTS).read_to_end(&mut data).context(|| format!("read {path}"))?;
+    Ok(data)
+}
+
+/// The command's environment: its own, then what the step adds, then `HOME`.
+fn environment(step: &Step, identity: &Identity) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut env: Vec<String> = Vec::with_capacity(step.exec.env.len() + 2);
+    for entry in step.exec.env.iter().chain(&step.extra_env) {
+        match env.iter_mut().find(|e| name(e) == name(entry)) {
+            Some(earlier) => earlier.clone_from(entry),
+            None => env.push(entry.clone()),
+        }
+    }
+    if !env.iter().any(|e| e.starts_with("HOME=")) {
+        env.push(format!("HOME={}", identity.home));
+    }
+    env
+}
+
+/// Makes the working directory if it is missing; like BuildKit, what is made belongs to the user.
+fn make_cwd(cwd: &str, identity: &Identity, single_uid: bool) -> Result<(), SetupError> {
+    let what = || format!("make the working directory {cwd}");
+    let mut path = PathBuf::from("/");
+    for part in Path::new(cwd).components() {
+        path.push(part);
+        if fs::metadata(&path).is_ok() {
+            continue;
+        }
+        fs::DirBuilder::new().mode(0o755).create(&path).context(what)?;
+        if !single_uid {
+            chown(&path, Some(identity.uid), Some(identity.gid)).context(what)?;
+        }
+    }
+    Ok(())
+}
+
+fn execute(args: &[String], env: &[String]) -> Result<std::convert::Infallible, SetupError> {
+    let Some(name) = args.first() else {
+        return Err(SetupError::Invalid("no command to run".to_owned()));
+    };
+    let path = program::find(name, env)?;
+    let shown = path.display().to_string();
+    let strings = |all: &[String]| -> Result<Vec<CString>, SetupError> {
+        all.iter().map(program::c_string).collect()
+    };
+    let (path, args, env) = (program::c_string(&path)?, strings(args)?, strings(env)?);
+    let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
+    let env: Vec<&CStr> = env.iter().map(CString::as_c_str).collect();
+    let errno = privilege::execute(&path, &args, &env);
+    Err(program::failure(name, &shown, errno))
+}

@@ -1,0 +1,458 @@
+//! The system calls that a confined step may make: Docker's default profile for its default
+//! capabilities, compiled to BPF once per process and handed to every step's child as bytes.
+//!
+//! Facts: moby/moby `profiles/seccomp/default.json`. All that is not listed fails with EPERM, and
+//! `clone3` with ENOSYS, since its flags are out of a filter's reach and libcs then use `clone`.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use super::SandboxError;
+
+/// Filters in the order in which they are installed; of equal answers the last one's counts.
+pub(super) type Filters = Vec<Vec<u8>>;
+
+/// What the filters have to provide for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ownership {
+    /// Changing owners works.
+    Real,
+    /// Only one user exists: changes of owner succeed without effect, so that package managers
+    /// get through.
+    Pretended,
+}
+
+/// The compiled filters of a confined step.
+pub(super) fn filters(ownership: Ownership) -> Result<&'static Filters, SandboxError> {
+    static REAL: OnceLock<Result<Filters, String>> = OnceLock::new();
+    static PRETENDED: OnceLock<Result<Filters, String>> = OnceLock::new();
+    let slot = match ownership {
+        Ownership::Real => &REAL,
+        Ownership::Pretended => &PRETENDED,
+    };
+    slot.get_or_init(|| compile_all(ownership).map_err(|e| e.to_string()))
+        .as_ref()
+        .map_err(|e| SandboxError::Seccomp(e.clone()))
+}
+
+/// The filter that an unconfined step needs when owners are pretended.
+pub(super) fn ownership_filter() -> Result<&'static Filters, SandboxError> {
+    static FILTER: OnceLock<Result<Filters, String>> = OnceLock::new();
+    FILTER
+        .get_or_init(|| {
+            pretended().map(|f| vec![f]).map_err(|e: seccompiler::BackendError| e.to_string())
+        })
+        .as_ref()
+        .map_err(|e| SandboxError::Seccomp(e.clone()))
+}
+
+fn compile_all(ownership: Ownership) -> Result<Filters, seccompiler::BackendError> {
+    let mut all =
+        vec![compile(allowed()?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?];
+    all.push(compile(
+        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+    )?);
+    if ownership == Ownership::Pretended {
+        all.push(pretended()?);
+    }
+    Ok(all)
+}
+
+fn pretended() -> Result<Vec<u8>, seccompiler::BackendError> {
+    let calls = CHOWN.iter().map(|&nr| (nr, Vec::new())).collect();
+    // Errno 0 skips the call and lets it return 0.
+    compile(calls, SeccompAction::Allow, SeccompAction::Errno(0))
+}
+
+fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    listed: SeccompAction,
+) -> Result<Vec<u8>, seccompiler::BackendError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let program: BpfProgram = SeccompFilter::new(rules, otherwise, listed, arch)?.try_into()?;
+    let mut bytes = Vec::with_capacity(program.len() * 8);
+    for op in &program {
+        bytes.extend_from_slice(&op.code.to_ne_bytes());
+        bytes.push(op.jt);
+        bytes.push(op.jf);
+        bytes.extend_from_slice(&op.k.to_ne_bytes());
+    }
+    Ok(bytes)
+}
+
+/// The allowed calls with the conditions under which they are.
+fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        COMMON.iter().chain(ARCH_ONLY).map(|&nr| (nr, Vec::new())).collect();
+    // New namespaces need CAP_SYS_ADMIN, which a confined step lacks.
+    rules.insert(libc::SYS_clone, vec![when(SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?]);
+    // AF_VSOCK reaches the hypervisor past the network namespace.
+    rules.insert(libc::SYS_socket, vec![when(SeccompCmpOp::Ne, libc::AF_VSOCK as u64)?]);
+    // PER_LINUX, PER_LINUX32, UNAME26 alone and with the latter, and the query.
+    let personas = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+    rules.insert(
+        libc::SYS_personality,
+        personas.into_iter().map(|p| when(SeccompCmpOp::Eq, p)).collect::<Result<_, _>>()?,
+    );
+    Ok(rules)
+}
+
+/// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
+const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
+
+fn when(op: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, value)?;
+    SeccompRule::new(vec![condition])
+}
+
+#[cfg(target_arch = "x86_64")]
+const CHOWN: &[i64] = &[libc::SYS_chown, libc::SYS_lchown, libc::SYS_fchown, libc::SYS_fchownat];
+#[cfg(not(target_arch = "x86_64"))]
+const CHOWN: &[i64] = &[libc::SYS_fchown, libc::SYS_fchownat];
+
+/// Calls that every architecture has.
+#[rustfmt::skip]
+const COMMON: &[i64] = &[
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_adjtimex,
+    libc::SYS_bind,
+    libc::SYS_brk,
+    libc::SYS_capget,
+    libc::SYS_capset,
+    libc::SYS_chdir,
+    libc::SYS_chroot,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_connect,
+    libc::SYS_copy_file_range,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fadvise64,
+    libc::SYS_fallocate,
+    libc::SYS_fanotify_mark,
+    libc::SYS_fchdir,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fcntl,
+    libc::SYS_fdatasync,
+    libc::SYS_fgetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_flock,
+    libc::SYS_fremovexattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_fstat,
+    libc::SYS_fstatfs,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_futex,
+    libc::SYS_futex_waitv,
+    libc::SYS_get_robust_list,
+    libc::SYS_getcpu,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getgroups,
+    libc::SYS_getitimer,
+    libc::SYS_getpeername,
+    libc::SYS_getpgid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getpriority,
+    libc::SYS_getrandom,
+    libc::SYS_getresgid,
+    libc::SYS_getresuid,
+    libc::SYS_getrusage,
+    libc::SYS_getsid,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_getuid,
+    libc::SYS_getxattr,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_rm_watch,
+    libc::SYS_io_cancel,
+    libc::SYS_io_destroy,
+    libc::SYS_io_getevents,
+    libc::SYS_io_setup,
+    libc::SYS_io_submit,
+    libc::SYS_ioctl,
+    libc::SYS_ioprio_get,
+    libc::SYS_ioprio_set,
+    libc::SYS_kill,
+    libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_restrict_self,
+    libc::SYS_lgetxattr,
+    libc::SYS_linkat,
+    libc::SYS_listen,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_lseek,
+    libc::SYS_lsetxattr,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+    libc::SYS_mincore,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_mlock,
+    libc::SYS_mlock2,
+    libc::SYS_mlockall,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mq_getsetattr,
+    libc::SYS_mq_notify,
+    libc::SYS_mq_open,
+    libc::SYS_mq_timedreceive,
+    libc::SYS_mq_timedsend,
+    libc::SYS_mq_unlink,
+    libc::SYS_mremap,
+    libc::SYS_mseal,
+    libc::SYS_msgctl,
+    libc::SYS_msgget,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
+    libc::SYS_msync,
+    libc::SYS_munlock,
+    libc::SYS_munlockall,
+    libc::SYS_munmap,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_pipe2,
+    libc::SYS_pkey_alloc,
+    libc::SYS_pkey_free,
+    libc::SYS_pkey_mprotect,
+    libc::SYS_ppoll,
+    libc::SYS_prctl,
+    libc::SYS_pread64,
+    libc::SYS_preadv,
+    libc::SYS_preadv2,
+    libc::SYS_prlimit64,
+    libc::SYS_process_mrelease,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pselect6,
+    libc::SYS_ptrace,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_read,
+    libc::SYS_readahead,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_remap_file_pages,
+    libc::SYS_removexattr,
+    libc::SYS_renameat2,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigpending,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigsuspend,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_sched_get_priority_max,
+    libc::SYS_sched_get_priority_min,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_getattr,
+    libc::SYS_sched_getparam,
+    libc::SYS_sched_getscheduler,
+    libc::SYS_sched_rr_get_interval,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_yield,
+    libc::SYS_seccomp,
+    libc::SYS_semctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_sendfile,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_setfsgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setgid,
+    libc::SYS_setgroups,
+    libc::SYS_setitimer,
+    libc::SYS_setpgid,
+    libc::SYS_setpriority,
+    libc::SYS_setregid,
+    libc::SYS_setresgid,
+    libc::SYS_setresuid,
+    libc::SYS_setreuid,
+    libc::SYS_setsid,
+    libc::SYS_setsockopt,
+    libc::SYS_setuid,
+    libc::SYS_setxattr,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_shmdt,
+    libc::SYS_shmget,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_signalfd4,
+    libc::SYS_socketpair,
+    libc::SYS_splice,
+    libc::SYS_statfs,
+    libc::SYS_statx,
+    libc::SYS_symlinkat,
+    libc::SYS_sync,
+    libc::SYS_syncfs,
+    libc::SYS_sysinfo,
+    libc::SYS_tee,
+    libc::SYS_tgkill,
+    libc::SYS_timer_create,
+    libc::SYS_timer_delete,
+    libc::SYS_timer_getoverrun,
+    libc::SYS_timer_gettime,
+    libc::SYS_timer_settime,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_gettime,
+    libc::SYS_timerfd_settime,
+    libc::SYS_times,
+    libc::SYS_tkill,
+    libc::SYS_truncate,
+    libc::SYS_umask,
+    libc::SYS_uname,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_vmsplice,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // Younger calls, whose numbers are the same on every architecture: cachestat, fchmodat2,
+    // map_shadow_stack, futex_wake, futex_wait, futex_requeue, setxattrat, getxattrat,
+    // listxattrat, removexattrat.
+    451, 452, 453, 454, 455, 456, 463, 464, 465, 466,
+];
+
+/// Calls of this architecture alone.
+#[cfg(target_arch = "x86_64")]
+const ARCH_ONLY: &[i64] = &[
+    libc::SYS_access,
+    libc::SYS_alarm,
+    libc::SYS_arch_prctl,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_creat,
+    libc::SYS_dup2,
+    libc::SYS_epoll_create,
+    libc::SYS_epoll_ctl_old,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_wait_old,
+    libc::SYS_eventfd,
+    libc::SYS_fchmodat2,
+    libc::SYS_fork,
+    libc::SYS_futimesat,
+    libc::SYS_get_thread_area,
+    libc::SYS_getdents,
+    libc::SYS_getpgrp,
+    libc::SYS_getrlimit,
+    libc::SYS_inotify_init,
+    libc::SYS_lchown,
+    libc::SYS_link,
+    libc::SYS_lstat,
+    libc::SYS_mkdir,
+    libc::SYS_mknod,
+    libc::SYS_modify_ldt,
+    libc::SYS_open,
+    libc::SYS_pause,
+    libc::SYS_pipe,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_rmdir,
+    libc::SYS_select,
+    libc::SYS_set_thread_area,
+    libc::SYS_setrlimit,
+    libc::SYS_signalfd,
+    libc::SYS_stat,
+    libc::SYS_symlink,
+    libc::SYS_sync_file_range,
+    libc::SYS_time,
+    libc::SYS_unlink,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_vfork,
+    333, // io_pgetevents
+];
+/// Calls of this architecture alone, by number where libc lacks a name: getrlimit, setrlimit,
+/// renameat, sync_file_range, io_pgetevents.
+#[cfg(target_arch = "aarch64")]
+const ARCH_ONLY: &[i64] = &[163, 164, 38, 84, 292];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const ARCH_ONLY: &[i64] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounting_is_not_listed_and_reading_is() {
+        let rules = allowed().unwrap();
+        for nr in [libc::SYS_mount, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf] {
+            assert!(!rules.contains_key(&nr), "{nr}");
+        }
+        assert!(rules.contains_key(&libc::SYS_read));
+        assert_eq!(rules[&libc::SYS_personality].len(), 5);
+    }
+
+    #[test]
+    fn filters_fit_the_kernel() {
+        for ownership in [Ownership::Real, Ownership::Pretended] {
+            for filter in filters(ownership).unwrap() {
+                assert_eq!(filter.len() % 8, 0);
+                assert!(filter.len() / 8 <= 4096);
+            }
+        }
+    }
+}
