@@ -357,3 +357,68 @@ fn named_class(name: &str) -> Option<Vec<(char, char)>> {
     };
     Some(if negated { complement(ranges) } else { ranges.to_vec() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_become_what_docker_makes_of_them() {
+        for (pattern, want) in [
+            ("a.b", Translated::Exact),
+            ("dir/**", Translated::Prefix),
+            ("**/name", Translated::Suffix),
+            ("**", Translated::Suffix),
+            ("*.c", Translated::Expression("[^/]*\\.c".to_owned())),
+            ("a/**/b", Translated::Expression("a/(.*/)?b".to_owned())),
+            ("*/**", Translated::Expression("[^/]*/.*".to_owned())),
+            ("[*]", Translated::Expression("[[^/]*]".to_owned())),
+            ("a\\*", Translated::Expression("a\\*".to_owned())),
+        ] {
+            assert_eq!(translate(pattern), want, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn expressions_mean_what_re2_makes_of_them() {
+        for (text, name, want) in [
+            ("", "", true),
+            ("", "a", false),
+            ("a(.*/)?b", "ab", true),
+            ("a(.*/)?b", "ax/y/b", true),
+            ("a(.*/)?b", "axb", false),
+            (".*", "a/b", true),
+            (".*", "a\nb", false),
+            ("[^/]*", "é\u{1f980}", true),
+            ("[[^/]*]", "[^]", true),
+            ("[[:^digit:]x]", "5", false),
+            ("[[:^digit:]x]", "a", true),
+            ("[\\D]", "a", true),
+            ("[\\D]", "5", false),
+            ("\\w\\W\\s", "a- ", true),
+            ("^a", "a", true),
+            ("a^", "a", false),
+            ("ab\\z", "ab", true),
+            ("\\bab\\b-", "ab-", true),
+            ("a\\bb", "ab", false),
+            ("a\\Bb", "ab", true),
+            ("\\t\\.", "\t.", true),
+        ] {
+            let regex = Regex::new(text).unwrap();
+            assert_eq!(regex.matches(name.as_bytes()), want, "{text} on {name:?}");
+        }
+        for refused in ["[a", "[z-a]", "[[:nothing:]]", "\\p", "\\1", "\\"] {
+            assert_eq!(Regex::new(refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_start_of_a_name_tells_whether_more_can_match() {
+        let may = |text, start: &[u8]| Regex::new(text).unwrap().may_match_longer(start);
+        assert!(may("src/[^/]*", b""));
+        assert!(may("src/[^/]*", b"src/"));
+        assert!(!may("src/[^/]*", b"src/sub/"));
+        assert!(!may("src/[^/]*", b"lib/"));
+        assert!(may("(.*/)?x", b"any/thing/"));
+    }
+}
