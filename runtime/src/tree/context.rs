@@ -249,3 +249,67 @@ impl SourceTree for ContextTree {
         self.hidden_by(path).map(|pattern| format!(" (the ignore file hides it by {pattern:?})"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::tree::fixture::{World, listing};
+
+    #[test]
+    fn ignored_paths_are_absent_and_exceptions_bring_back_their_folders() {
+        let mut world = World::new();
+        let tree = world.context(
+            "a.key = k\na.txt 0640 5:6 = t\nnode/x/y = y\nkeep/sub/take = t\nkeep/sub/skip = s\nkeep/other/z = z\nlink -> a.key",
+            &["*.key", "node", "keep", "!keep/sub/take"],
+        );
+        assert_snapshot!(listing(&tree), @r"
+        a.txt 0640 = t
+        keep/ 0755
+        keep/sub/ 0755
+        keep/sub/take 0644 = t
+        link -> a.key
+        ");
+        assert_eq!(tree.hidden_by(Path::new("node/x/y")), Some("node"));
+        assert_eq!(tree.hidden_by(Path::new("keep/sub/take")), None);
+        assert!(tree.lookup(Path::new("node/x")).expect("lookup").is_none());
+        assert!(tree.lookup(Path::new("keep/other")).expect("lookup").is_none());
+        assert!(tree.lookup(Path::new("link/x")).expect("lookup").is_none());
+    }
+
+    #[test]
+    fn sockets_are_left_out() {
+        let mut world = World::new();
+        let root = world.tree("f = f");
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).expect("socket");
+        let tree = ContextTree::open(&root, &[]).expect("context");
+        assert_eq!(listing(&tree), "f 0644 = f\n");
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_listed_is_told() {
+        let mut world = World::new();
+        let root = world.tree("f = old\ndir/g = g");
+        let tree = ContextTree::open(&root, &[]).expect("context");
+        let entry = tree.lookup(Path::new("f")).expect("lookup").expect("f");
+        let inner = tree.lookup(Path::new("dir/g")).expect("lookup").expect("g");
+        fs::OpenOptions::new()
+            .append(true)
+            .open(root.join("f"))
+            .expect("f")
+            .write_all(b"er")
+            .expect("write");
+        let error = tree.open(Path::new("f"), &entry).expect_err("changed");
+        assert_eq!(
+            error.to_string(),
+            "\"/f\" changed while it was being read; run the build again"
+        );
+        // A folder that was swapped for a link out of the context is not followed.
+        fs::rename(root.join("dir"), root.join("moved")).expect("rename");
+        std::os::unix::fs::symlink("moved", root.join("dir")).expect("link");
+        assert!(matches!(tree.open(Path::new("dir/g"), &inner), Err(TreeError::Changed(_))));
+    }
+}

@@ -189,3 +189,91 @@ fn with_xattrs(content: Digest, xattrs: &Xattrs) -> Digest {
 fn join(start: &Path, below: &Path) -> PathBuf {
     if below.as_os_str().is_empty() { start.to_owned() } else { start.join(below) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, sync::Mutex};
+
+    use rbc_ir::SelectPath;
+
+    use super::*;
+    use crate::tree::{ContextTree, fixture::World};
+
+    fn selecting(path: &str) -> Selection {
+        let paths = vec![SelectPath { path: path.into(), wildcard: true }];
+        Selection { paths, follow_symlinks: true, ..Selection::default() }
+    }
+
+    #[test]
+    fn only_what_a_copy_depends_on_counts() {
+        let mut world = World::new();
+        let root = world.tree("src/a = a\nsrc/sub/b = b\nsrc/link -> a\nother = o");
+        let digest = |path: &str| {
+            let tree = ContextTree::open(&root, &[]).expect("context");
+            selection_digest(&tree, &selecting(path), &NoHashes).expect("digest")
+        };
+        let before = digest("src");
+        fs::write(root.join("other"), "changed").expect("write");
+        let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        fs::File::open(root.join("src/a")).and_then(|file| file.set_times(old)).expect("times");
+        std::os::unix::fs::lchown(root.join("src/a"), Some(5), Some(5)).expect("owner");
+        assert_eq!(digest("src"), before, "another file, times and owners");
+
+        let mut seen = vec![before];
+        let mut differs = |what: &str, change: &dyn Fn()| {
+            change();
+            let now = digest("src");
+            assert!(!seen.contains(&now), "{what}");
+            seen.push(now);
+        };
+        differs("content", &|| fs::write(root.join("src/a"), "b").expect("write"));
+        differs("mode", &|| {
+            fs::set_permissions(root.join("src/a"), fs::Permissions::from_mode(0o755))
+                .expect("mode")
+        });
+        differs("name", &|| fs::rename(root.join("src/a"), root.join("src/c")).expect("rename"));
+        differs("link", &|| {
+            fs::remove_file(root.join("src/link")).expect("remove");
+            std::os::unix::fs::symlink("c", root.join("src/link")).expect("link");
+        });
+        differs("empty folder", &|| fs::create_dir(root.join("src/new")).expect("folder"));
+    }
+
+    #[test]
+    fn the_name_that_a_match_gets_counts() {
+        let mut world = World::new();
+        let tree = world.context("a1 = same\nb1 = same", &[]);
+        let digest =
+            |path: &str| selection_digest(&tree, &selecting(path), &NoHashes).expect("digest");
+        assert_ne!(digest("a*"), digest("b*"));
+        assert_ne!(digest("a*"), digest("none*"));
+        let missing = selection_digest(&tree, &selecting("none"), &NoHashes).expect_err("missing");
+        assert_eq!(missing.to_string(), "\"/none\": not found");
+    }
+
+    /// Counts how often a digest had to be made.
+    #[derive(Default)]
+    struct Counting(Mutex<HashMap<(u64, u64), Digest>>, Mutex<u32>);
+
+    impl ContentHashes for Counting {
+        fn get(&self, entry: &Entry) -> Option<Digest> {
+            self.0.lock().expect("lock").get(&entry.inode).copied()
+        }
+
+        fn put(&self, entry: &Entry, _read_at: std::time::SystemTime, digest: Digest) {
+            *self.1.lock().expect("lock") += 1;
+            self.0.lock().expect("lock").insert(entry.inode, digest);
+        }
+    }
+
+    #[test]
+    fn known_files_are_not_read() {
+        let mut world = World::new();
+        let tree = world.context("src/a = a\nsrc/b = b", &[]);
+        let hashes = Counting::default();
+        let first = selection_digest(&tree, &selecting("src"), &hashes).expect("digest");
+        let second = selection_digest(&tree, &selecting("src"), &hashes).expect("digest");
+        assert_eq!(first, second);
+        assert_eq!(*hashes.1.lock().expect("lock"), 2);
+    }
+}

@@ -162,3 +162,70 @@ fn decode_record(bytes: &[u8]) -> Option<((u64, u64), Record)> {
     let digest = Digest::from_bytes(*rest.get(8..)?.first_chunk()?);
     Some(((number(0)?, number(1)?), Record { facts, day, digest }))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(inode: u64, mtime: (i64, u32)) -> Entry {
+        Entry { inode: (1, inode), size: 3, mtime, ctime: mtime, ..Entry::empty_root() }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn digests_survive_saving_and_only_fit_unchanged_files() {
+        let dir = tempfile::tempdir().expect("folder");
+        let file = dir.path().join("index");
+        let index = StatIndex::load(&file);
+        let digest = Digest::of(b"abc");
+        index.put(&entry(7, (100, 5)), at(200), digest);
+        index.save(&file).expect("save");
+
+        let loaded = StatIndex::load(&file);
+        assert_eq!(loaded.get(&entry(7, (100, 5))), Some(digest));
+        assert_eq!(loaded.get(&entry(7, (100, 6))), None);
+        assert_eq!(loaded.get(&entry(8, (100, 5))), None);
+        assert_eq!(loaded.get(&Entry { size: 4, ..entry(7, (100, 5)) }), None);
+        assert_eq!(loaded.get(&Entry { mode: 0o700, ..entry(7, (100, 5)) }), None);
+    }
+
+    #[test]
+    fn files_changed_just_before_they_were_read_are_not_recorded() {
+        for (changed, recorded) in
+            [((100, 1), true), ((199, 990_000_000), false), ((300, 1), false), ((198, 0), false)]
+        {
+            let index = StatIndex::default();
+            index.put(&entry(1, changed), at(200), Digest::of(b""));
+            assert_eq!(index.get(&entry(1, changed)).is_some(), recorded, "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_is_dropped() {
+        let record =
+            Record { facts: Facts::of(&entry(1, (1, 1))), day: 100, digest: Digest::of(b"") };
+        let records = HashMap::from([((1, 1), record)]);
+        assert_eq!(decode(&encode(&records, 130)), Some(records.clone()));
+        assert_eq!(decode(&encode(&records, 131)), Some(HashMap::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_empty_indexes(position in 0_usize..500, bit in 0_u32..8, cut in 0_usize..500) {
+            let record = Record { facts: Facts::of(&entry(1, (1, 1))), day: 1, digest: Digest::of(b"x") };
+            let records = HashMap::from([((1, 1), record), ((1, 2), record)]);
+            let good = encode(&records, 1);
+            let mut bad = good.clone();
+            let position = position % bad.len();
+            bad[position] ^= 1 << bit;
+            prop_assert_eq!(decode(&bad), None);
+            prop_assert_eq!(decode(&good[..cut % good.len()]), None);
+            prop_assert_eq!(decode(&good), Some(records));
+        }
+    }
+}

@@ -221,3 +221,180 @@ pub(crate) fn mark_opaque(dir: &Path) -> std::io::Result<()> {
     );
     Ok(set?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::CString, fs, os::unix::fs::PermissionsExt};
+
+    use insta::assert_snapshot;
+    use proptest::prelude::*;
+    use rustix::{mount, thread::UnshareFlags};
+
+    use super::*;
+    use crate::tree::{
+        LastLink,
+        fixture::{World, listing},
+        resolve,
+    };
+
+    fn stack(world: &mut World, layers: &[&str]) -> LayerStack {
+        LayerStack::new(layers.iter().map(|lines| world.tree(lines)).collect())
+    }
+
+    #[test]
+    fn higher_layers_hide_replace_and_merge() {
+        let mut world = World::new();
+        let tree = stack(
+            &mut world,
+            &[
+                "etc/ 0700\netc/a = low\netc/b = low\nopt/x = x\nopt/deep/y = y\nvar/log = l\nold/f = f\nlink -> etc",
+                "etc/ 0711\netc/a = mid\netc/b !\nopt/ !\nopt/z = z\nvar = file now\nold !",
+                "etc/c = top\nvar/ \nvar/new = n\nold/g = g\nlink/ \nlink/h = h",
+            ],
+        );
+        assert_snapshot!(listing(&tree), @r"
+        etc/ 0755
+        etc/a 0644 = mid
+        etc/c 0644 = top
+        link/ 0755
+        link/h 0644 = h
+        old/ 0755
+        old/g 0644 = g
+        opt/ 0755
+        opt/z 0644 = z
+        var/ 0755
+        var/new 0644 = n
+        ");
+    }
+
+    #[test]
+    fn links_are_resolved_against_the_root() {
+        let mut world = World::new();
+        let tree = stack(
+            &mut world,
+            &[
+                "abs -> /data/real\nclimb -> ../../../data\ndata/real/f = f\ndata/up -> ../../data/./real/f\nself -> self\nfile = x",
+            ],
+        );
+        for (path, want) in [
+            ("abs/f", "data/real/f"),
+            ("climb/real", "data/real"),
+            ("climb/up", "data/real/f"),
+            ("abs/none/../x", "data/real/x"),
+            ("none/a/b", "none/a/b"),
+            ("../../abs", "data/real"),
+        ] {
+            let found = resolve(&tree, Path::new(path), LastLink::Follow)
+                .map(|path| path.display().to_string());
+            assert_eq!(found.ok().as_deref(), Some(want), "{path}");
+        }
+        let failure = |path: &str| {
+            resolve(&tree, Path::new(path), LastLink::Follow)
+                .map_or_else(|e| e.to_string(), |_| String::new())
+        };
+        assert_eq!(failure("self/x"), "\"/self/x\": too many levels of symbolic links");
+        assert_eq!(failure("file/x"), "\"/file\": not a directory");
+        // A path through a link names nothing by itself, and none leads out of the layer.
+        assert!(tree.lookup(Path::new("abs/f")).expect("lookup").is_none());
+    }
+
+    #[test]
+    fn names_need_not_be_text() {
+        let mut world = World::new();
+        let layer = world.folder();
+        let name = OsStr::from_bytes(b"caf\xe9");
+        fs::write(layer.join(name), "x").expect("file");
+        let tree = LayerStack::new(vec![layer]);
+        let names: Vec<_> =
+            tree.read_dir(Path::new("")).expect("list").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [name]);
+        assert!(tree.lookup(Path::new(name)).expect("lookup").is_some());
+    }
+
+    /// One line of a layer: which of a few names, at which depth, and what it is.
+    fn arbitrary_layer() -> impl Strategy<Value = Vec<(Vec<u8>, u8)>> {
+        let path = proptest::collection::vec(0..3_u8, 1..4);
+        proptest::collection::vec((path, 0..6_u8), 0..8)
+    }
+
+    fn write_layer(root: &Path, lines: &[(Vec<u8>, u8)], number: usize) {
+        for (at, (names, what)) in lines.iter().enumerate() {
+            let path: PathBuf =
+                names.iter().map(|name| ["a", "b", "c"][usize::from(*name)]).collect();
+            let path = root.join(path);
+            if fs::create_dir_all(path.parent().expect("parent")).is_err()
+                || path.symlink_metadata().is_ok()
+            {
+                continue;
+            }
+            match what {
+                0 | 1 => fs::write(&path, format!("{number} {at}")).expect("file"),
+                2 => std::os::unix::fs::symlink("a", &path).expect("link"),
+                3 => fs::create_dir(&path).expect("folder"),
+                4 => {
+                    fs::create_dir(&path).expect("folder");
+                    crate::tree::mark_opaque(&path).expect("opaque mark");
+                }
+                _ => rustix::fs::mknodat(
+                    CWD,
+                    &path,
+                    rustix::fs::FileType::CharacterDevice,
+                    Mode::empty(),
+                    0,
+                )
+                .expect("whiteout"),
+            }
+            if matches!(what, 0 | 3) {
+                let mode = 0o700 + u32::try_from(at).expect("small");
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+            }
+        }
+    }
+
+    /// What the kernel makes of the layers; `None` where it may not be asked.
+    fn kernel_listing(layers: &[PathBuf], at: &Path) -> Option<String> {
+        std::thread::scope(|scope| {
+            let mounted = scope.spawn(|| {
+                // SAFETY: only this thread, which ends right after, leaves the shared namespace and
+                // working folder; it opens nothing that others use.
+                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
+                    .ok()?;
+                let private =
+                    mount::MountPropagationFlags::PRIVATE | mount::MountPropagationFlags::REC;
+                mount::mount_change("/", private).ok()?;
+                let lower: Vec<_> =
+                    layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+                let options =
+                    CString::new(format!("lowerdir={},userxattr", lower.join(":"))).ok()?;
+                mount::mount(
+                    "overlay",
+                    at,
+                    "overlay",
+                    mount::MountFlags::RDONLY,
+                    options.as_c_str(),
+                )
+                .ok()?;
+                Some(listing(&LayerStack::new(vec![at.to_owned()])))
+            });
+            mounted.join().expect("listing thread")
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn the_kernel_sees_the_same(layers in proptest::collection::vec(arbitrary_layer(), 2..4)) {
+            let mut world = World::new();
+            let mut folders = Vec::new();
+            for (number, lines) in layers.iter().enumerate() {
+                let folder = world.folder();
+                write_layer(&folder, lines, number);
+                folders.push(folder);
+            }
+            let at = world.folder();
+            if let Some(want) = kernel_listing(&folders, &at) {
+                prop_assert_eq!(listing(&LayerStack::new(folders)), want);
+            }
+        }
+    }
+}

@@ -11,6 +11,8 @@
 mod context;
 mod digest;
 mod entry;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod index;
 mod layers;
 mod path;

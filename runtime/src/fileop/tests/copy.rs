@@ -3,52 +3,56 @@
 use insta::assert_snapshot;
 use rbc_ir::{FileAction, ModeChange, Owner, UserRef};
 
-use super::support::{World, copies, copy};
+use super::support::{copies, copy, outcome, run_over};
+use crate::tree::{
+    LayerStack,
+    fixture::{World, listing},
+};
 
 #[test]
 fn folders_give_their_contents_and_keep_facts_below() {
     let mut world = World::new();
     let context =
         world.context("tree/ 0700\ntree/sub/ 0711\ntree/sub/f 0600 = f\ntree/.hid = h", &[]);
-    assert_snapshot!(world.run("", &context, copies(&["tree"], "/deep/dst/")), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["tree"], "/deep/dst/")), @r"
     deep/ 0755
     deep/dst/ 0755
     deep/dst/.hid 0644 = h
     deep/dst/sub/ 0711
     deep/dst/sub/f 0600 = f
     ");
-    assert_snapshot!(world.run("dst/ 0750 7:8\ndst/sub/ 0700 7:8\ndst/old = o", &context, copies(&["tree"], "/dst")), @r"
+    assert_snapshot!(outcome(&mut world, "dst/ 0750 7:8\ndst/sub/ 0700 7:8\ndst/old = o", &context, copies(&["tree"], "/dst")), @r"
     dst/ 0750 7:8
     dst/.hid 0644 = h
     dst/old 0644 = o
     dst/sub/ 0711
     dst/sub/f 0600 = f
     ");
-    assert_snapshot!(world.run("dst = file", &context, copies(&["tree"], "/dst")), @"error: cannot copy to non-directory: /dst");
-    assert_snapshot!(world.run("dst/sub = file", &context, copies(&["tree"], "/dst")), @"error: cannot copy to non-directory: /dst/sub");
-    assert_snapshot!(world.run("real/\ndst/sub -> /real", &context, copies(&["tree"], "/dst")), @"error: cannot copy to non-directory: /dst/sub");
-    assert_snapshot!(world.run("dst/.hid/deep/", &context, copies(&["tree"], "/dst")), @"error: cannot replace to directory /dst/.hid with file");
+    assert_snapshot!(outcome(&mut world, "dst = file", &context, copies(&["tree"], "/dst")), @"error: cannot copy to non-directory: /dst");
+    assert_snapshot!(outcome(&mut world, "dst/sub = file", &context, copies(&["tree"], "/dst")), @"error: cannot copy to non-directory: /dst/sub");
+    assert_snapshot!(outcome(&mut world, "real/\ndst/sub -> /real", &context, copies(&["tree"], "/dst")), @"error: cannot copy to non-directory: /dst/sub");
+    assert_snapshot!(outcome(&mut world, "dst/.hid/deep/", &context, copies(&["tree"], "/dst")), @"error: cannot replace to directory /dst/.hid with file");
 }
 
 #[test]
 fn destinations_with_and_without_slash() {
     let mut world = World::new();
     let context = world.context("one = 1\ntwo = 2\ntree/f = f", &[]);
-    assert_snapshot!(world.run("", &context, copies(&["one", "two"], "/dst")), @"dst 0644 = 2");
-    assert_snapshot!(world.run("dst/ 2770 7:8", &context, copies(&["one", "two"], "/dst")), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["one", "two"], "/dst")), @"dst 0644 = 2");
+    assert_snapshot!(outcome(&mut world, "dst/ 2770 7:8", &context, copies(&["one", "two"], "/dst")), @r"
     dst/ 2770 7:8
     dst/one 0644 = 1
     dst/two 0644 = 2
     ");
-    assert_snapshot!(world.run("", &context, copies(&["tree", "one"], "/new")), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["tree", "one"], "/new")), @r"
     new/ 0755
     new/f 0644 = f
     new/one 0644 = 1
     ");
-    assert_snapshot!(world.run("", &context, copies(&["one", "tree"], "/new")), @"error: cannot copy to non-directory: /new");
-    assert_snapshot!(world.run("dst = old", &context, copies(&["one"], "/dst/")), @"error: mkdir /dst: not a directory");
-    assert_snapshot!(world.run("dst = old", &context, copies(&["one"], "/dst/below")), @"error: mkdir /dst: not a directory");
-    assert_snapshot!(world.run("", &context, copies(&["one/"], "/dotted/.")), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["one", "tree"], "/new")), @"error: cannot copy to non-directory: /new");
+    assert_snapshot!(outcome(&mut world, "dst = old", &context, copies(&["one"], "/dst/")), @"error: mkdir /dst: not a directory");
+    assert_snapshot!(outcome(&mut world, "dst = old", &context, copies(&["one"], "/dst/below")), @"error: mkdir /dst: not a directory");
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["one/"], "/dotted/.")), @r"
     dotted/ 0755
     dotted/one 0644 = 1
     ");
@@ -59,7 +63,7 @@ fn symlinks_in_the_destination_are_followed_inside_the_root() {
     let mut world = World::new();
     let context = world.context("one = 1\ntree/f = new\ntree/g = new", &[]);
     let base = "data/real/\nclimb -> ../../../../data/real\nvoid -> /no/where\nfile -> /target\ntarget 0600 = old";
-    assert_snapshot!(world.run(base, &context, copies(&["one"], "/climb/new/")), @r"
+    assert_snapshot!(outcome(&mut world, base, &context, copies(&["one"], "/climb/new/")), @r"
     climb -> ../../../../data/real
     data/ 0755
     data/real/ 0755
@@ -69,7 +73,7 @@ fn symlinks_in_the_destination_are_followed_inside_the_root() {
     target 0600 = old
     void -> /no/where
     ");
-    assert_snapshot!(world.run(base, &context, copies(&["one"], "/void")), @r"
+    assert_snapshot!(outcome(&mut world, base, &context, copies(&["one"], "/void")), @r"
     climb -> ../../../../data/real
     data/ 0755
     data/real/ 0755
@@ -79,7 +83,7 @@ fn symlinks_in_the_destination_are_followed_inside_the_root() {
     target 0600 = old
     void -> /no/where
     ");
-    assert_snapshot!(world.run(base, &context, copies(&["one"], "/file")), @r"
+    assert_snapshot!(outcome(&mut world, base, &context, copies(&["one"], "/file")), @r"
     climb -> ../../../../data/real
     data/ 0755
     data/real/ 0755
@@ -87,13 +91,13 @@ fn symlinks_in_the_destination_are_followed_inside_the_root() {
     target 0644 = 1
     void -> /no/where
     ");
-    assert_snapshot!(world.run("dst/f -> /target\ndst/g -> /void\ntarget = old", &context, copies(&["tree"], "/dst")), @r"
+    assert_snapshot!(outcome(&mut world, "dst/f -> /target\ndst/g -> /void\ntarget = old", &context, copies(&["tree"], "/dst")), @r"
     dst/ 0755
     dst/f 0644 = new
     dst/g 0644 = new
     target 0644 = old
     ");
-    assert_snapshot!(world.run("a -> b\nb -> a", &context, copies(&["one"], "/a/")), @r#"error: "/a": too many levels of symbolic links"#);
+    assert_snapshot!(outcome(&mut world, "a -> b\nb -> a", &context, copies(&["one"], "/a/")), @r#"error: "/a": too many levels of symbolic links"#);
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn sources_are_found_inside_the_context_only() {
          deep/er/x.txt = x\ngone -> nothing\nsub/skip = s\na.key = k",
         &["sub/skip", "*.key"],
     );
-    assert_snapshot!(world.run("", &context, copies(&["to-*", "abs", "way/*.txt", "../../f"], "/dst/")), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["to-*", "abs", "way/*.txt", "../../f"], "/dst/")), @r"
     dst/ 0755
     dst/abs 0644 = g
     dst/f 0644 = in
@@ -121,7 +125,7 @@ fn sources_are_found_inside_the_context_only() {
         ("a[b", "error: syntax error in pattern \"a[b\""),
         ("*.nothing", ""),
     ] {
-        assert_eq!(world.run("", &context, copies(&[source], "/dst/")), want, "{source}");
+        assert_eq!(outcome(&mut world, "", &context, copies(&[source], "/dst/")), want, "{source}");
     }
 }
 
@@ -135,14 +139,14 @@ fn owners_come_from_flag_or_source() {
         let owner = Some(Owner { user, group });
         vec![FileAction::Copy(rbc_ir::CopyAction { owner, ..copy("out", "/new/dst") })]
     };
-    assert_snapshot!(world.run("", &layer, copies(&["out"], "/new/dst")), @r"
+    assert_snapshot!(outcome(&mut world, "", &layer, copies(&["out"], "/new/dst")), @r"
     new/ 0755
     new/dst/ 0755
     new/dst/link -> f
     new/dst/sub/ 0710 33:34
     new/dst/sub/f 0640 31:32 = f
     ");
-    assert_snapshot!(world.run("x = x", &layer, by(UserRef::Id(5), Some(UserRef::Id(6)))), @r"
+    assert_snapshot!(outcome(&mut world, "x = x", &layer, by(UserRef::Id(5), Some(UserRef::Id(6)))), @r"
     new/ 0755 5:6
     new/dst/ 0755 5:6
     new/dst/link 5:6 -> f
@@ -150,7 +154,7 @@ fn owners_come_from_flag_or_source() {
     new/dst/sub/f 0640 5:6 = f
     x 0644 = x
     ");
-    assert_snapshot!(world.run(base, &layer, by(UserRef::Name("nobody".into()), Some(UserRef::Name("crew".into())))), @r"
+    assert_snapshot!(outcome(&mut world, base, &layer, by(UserRef::Name("nobody".into()), Some(UserRef::Name("crew".into())))), @r"
     etc/ 0755
     etc/group 0644 = crew:x:43:
     etc/passwd 0644 = root:x:0:0::/:/bin/sh
@@ -160,7 +164,7 @@ fn owners_come_from_flag_or_source() {
     new/dst/sub/ 0710 0:43
     new/dst/sub/f 0640 0:43 = f
     ");
-    assert_snapshot!(world.run("", &layer, by(UserRef::Name("app".into()), None)), @r#"error: invalid user index: "app" cannot be looked up in an empty stage; use a number"#);
+    assert_snapshot!(outcome(&mut world, "", &layer, by(UserRef::Name("app".into()), None)), @r#"error: invalid user index: "app" cannot be looked up in an empty stage; use a number"#);
 }
 
 #[test]
@@ -173,21 +177,21 @@ fn modes_change_by_flag() {
     let with = |source: &str, dest: &str, mode| {
         vec![FileAction::Copy(rbc_ir::CopyAction { mode: Some(mode), ..copy(source, dest) })]
     };
-    assert_snapshot!(world.run("", &context, with("tree", "/made/dst", ModeChange::Octal(0o750))), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, with("tree", "/made/dst", ModeChange::Octal(0o750))), @r"
     made/ 0750
     made/dst/ 0750
     made/dst/link -> f
     made/dst/sub/ 0750
     made/dst/sub/f 0750 = f
     ");
-    assert_snapshot!(world.run("", &context, with("tree", "/made/dst", ModeChange::Symbolic("go+rX".into()))), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, with("tree", "/made/dst", ModeChange::Symbolic("go+rX".into()))), @r"
     made/ 0755
     made/dst/ 0755
     made/dst/link -> f
     made/dst/sub/ 0755
     made/dst/sub/f 0644 = f
     ");
-    assert_snapshot!(world.run("", &context, copies(&["su"], "/")), @"su 4755 = s");
+    assert_snapshot!(outcome(&mut world, "", &context, copies(&["su"], "/")), @"su 4755 = s");
 }
 
 #[test]
@@ -201,39 +205,39 @@ fn excludes_and_parents_filter_what_is_copied() {
         let exclude = exclude.iter().map(|pattern| (*pattern).to_owned()).collect();
         vec![FileAction::Copy(rbc_ir::CopyAction { exclude, parents, ..copy(source, "/dst/") })]
     };
-    assert_snapshot!(world.run("", &context, filtered("obj", &["**/*.o"], false)), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, filtered("obj", &["**/*.o"], false)), @r"
     dst/ 0755
     dst/deep/ 0755
     dst/keep 0644 = k
     ");
-    assert_snapshot!(world.run("", &context, filtered(".", &["obj", "!obj/keep", "a", "d"], false)), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, filtered(".", &["obj", "!obj/keep", "a", "d"], false)), @r"
     dst/ 0755
     dst/obj/ 0755
     dst/obj/keep 0644 = k
     ");
-    assert_snapshot!(world.run("", &context, filtered("obj/keep", &["keep"], false)), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, filtered("obj/keep", &["keep"], false)), @r"
     dst/ 0755
     dst/keep 0644 = k
     ");
-    assert_snapshot!(world.run("dst/a/ 0711 7:8", &context, filtered("a/b/c.txt", &[], true)), @r"
+    assert_snapshot!(outcome(&mut world, "dst/a/ 0711 7:8", &context, filtered("a/b/c.txt", &[], true)), @r"
     dst/ 0755
     dst/a/ 0700 7:8
     dst/a/b/ 0750
     dst/a/b/c.txt 0644 = c
     ");
-    assert_snapshot!(world.run("", &context, filtered("**/*.o", &[], true)), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, filtered("**/*.o", &[], true)), @r"
     dst/ 0755
     dst/obj/ 0755
     dst/obj/deep/ 0755
     dst/obj/deep/y.o 0644 = y
     dst/obj/x.o 0644 = x
     ");
-    assert_snapshot!(world.run("", &context, filtered("a/./b", &[], true)), @r"
+    assert_snapshot!(outcome(&mut world, "", &context, filtered("a/./b", &[], true)), @r"
     dst/ 0755
     dst/b/ 0750
     dst/b/c.txt 0644 = c
     ");
-    assert_snapshot!(world.run("", &context, filtered("a/none", &[], true)), @r#"error: "/a/none": not found"#);
+    assert_snapshot!(outcome(&mut world, "", &context, filtered("a/none", &[], true)), @r#"error: "/a/none": not found"#);
 }
 
 #[test]
@@ -243,13 +247,13 @@ fn special_files_and_hard_links_are_copied_as_such() {
         world.context("tree/pipe 0620 |\ntree/a = same\ntree/b => tree/a\ntree/c = alone", &[]);
     let upper = world.folder();
     let base = world.base("");
-    world.run_over(&base, &context, copies(&["tree"], "/dst"), &upper).expect("copy");
+    run_over(&base, &context, copies(&["tree"], "/dst"), &upper).expect("copy");
     let links = |name: &str| {
         let facts = std::fs::metadata(upper.join("dst").join(name)).expect(name);
         std::os::unix::fs::MetadataExt::nlink(&facts)
     };
     assert_eq!((links("a"), links("b"), links("c")), (2, 2, 1));
-    assert_snapshot!(super::support::listing(&crate::tree::LayerStack::new(vec![upper])), @r"
+    assert_snapshot!(listing(&LayerStack::new(vec![upper])), @r"
     dst/ 0755
     dst/a 0644 = same
     dst/b 0644 = same
