@@ -11,7 +11,10 @@ use std::{
 
 use rayon::prelude::*;
 use rbc_ir::CopyAction;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    io::Errno,
+};
 
 use super::{
     FileOpError, FileOpOptions, Sharing, data,
@@ -218,6 +221,9 @@ impl Copier<'_> {
             Kind::Socket => FileType::RegularFile,
         };
         let device = if matches!(entry.kind, Kind::Char | Kind::Block) { entry.device } else { 0 };
+        if entry.is_whiteout() {
+            return Err(failed(to, Errno::PERM)); // as overlayfs answers: it would hide what is below
+        }
         mknodat(CWD, &host, file_type, Mode::RUSR | Mode::WUSR, device)
             .map_err(|e| failed(to, e))?;
         target.set_owner(to, facts.uid, facts.gid)?;
