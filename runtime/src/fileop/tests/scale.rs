@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 use super::support::{copies, run_over};
 use crate::tree::{ContextTree, Filter, LayerStack, NoHashes, SourceTree, fixture::World, selection_digest, walk};
 
-const FOLDERS: usize = 1000;
+const FOLDERS: usize = 250;
 const FILES_IN_EACH: usize = 20;
 
 fn count(tree: &dyn SourceTree) -> usize {
@@ -14,7 +14,7 @@ fn count(tree: &dyn SourceTree) -> usize {
 }
 
 #[test]
-fn twenty_thousand_files_go_from_context_to_layer_to_layer() {
+fn five_thousand_files_go_from_context_to_layer_to_layer() {
     let mut world = World::new();
     let root = world.folder();
     for folder in 0..FOLDERS {
