@@ -68,7 +68,15 @@ pub(super) fn write_file(
     xattrs: &crate::tree::Xattrs,
 ) -> io::Result<()> {
     let mut file = create(to)?;
-    io::copy(content, &mut file)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => file.write_all(&buffer[..length])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
     finish(&file, to, facts, xattrs)
 }
 

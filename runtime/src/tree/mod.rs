@@ -29,7 +29,7 @@ use std::{
 pub use context::ContextTree;
 pub use digest::{ContentHashes, NoHashes, content_digest, selection_digest};
 pub use entry::{Entry, Kind, Xattrs};
-pub(crate) use entry::{read_xattrs, read_xattrs_of};
+pub(crate) use entry::{is_kept, read_xattrs, read_xattrs_of};
 pub use index::StatIndex;
 pub use layers::LayerStack;
 pub(crate) use layers::mark_opaque;

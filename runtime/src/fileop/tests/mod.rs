@@ -3,3 +3,4 @@
 mod copy;
 mod scale;
 mod support;
+mod unpack;

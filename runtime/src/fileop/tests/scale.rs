@@ -3,7 +3,9 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::support::{copies, run_over};
-use crate::tree::{ContextTree, Filter, LayerStack, NoHashes, SourceTree, fixture::World, selection_digest, walk};
+use crate::tree::{
+    ContextTree, Filter, LayerStack, NoHashes, SourceTree, fixture::World, selection_digest, walk,
+};
 
 const FOLDERS: usize = 250;
 const FILES_IN_EACH: usize = 20;
@@ -27,16 +29,27 @@ fn five_thousand_files_go_from_context_to_layer_to_layer() {
     let total = FOLDERS * (FILES_IN_EACH + 1) + 10;
     let context = ContextTree::open(&root, &[]).expect("context");
     let (first, second) = (world.folder(), world.folder());
-    run_over(&LayerStack::new(vec![]), &context, copies(&["."], "/"), &first).expect("from the context");
+    run_over(&LayerStack::new(vec![]), &context, copies(&["."], "/"), &first)
+        .expect("from the context");
     let layer = LayerStack::new(vec![first.clone()]);
     assert_eq!(count(&layer), total);
 
-    run_over(&LayerStack::new(vec![]), &layer, copies(&["/"], "/all/"), &second).expect("from the layer");
+    run_over(&LayerStack::new(vec![]), &layer, copies(&["/"], "/all/"), &second)
+        .expect("from the layer");
     assert_eq!(count(&LayerStack::new(vec![second.clone()])), total + 1);
     let inode = |path: std::path::PathBuf| path.metadata().expect("file").ino();
-    assert_eq!(inode(first.join("3/13/7.txt")), inode(second.join("all/3/13/7.txt")), "shared by a hard link");
-    assert_ne!(inode(first.join("3/13/7.txt")), inode(root.join("3/13/7.txt")), "copied from the context");
+    assert_eq!(
+        inode(first.join("3/13/7.txt")),
+        inode(second.join("all/3/13/7.txt")),
+        "shared by a hard link"
+    );
+    assert_ne!(
+        inode(first.join("3/13/7.txt")),
+        inode(root.join("3/13/7.txt")),
+        "copied from the context"
+    );
 
-    let digest = |tree: &dyn SourceTree| selection_digest(tree, &rbc_ir::Selection::default(), &NoHashes);
+    let digest =
+        |tree: &dyn SourceTree| selection_digest(tree, &rbc_ir::Selection::default(), &NoHashes);
     assert_eq!(digest(&context).expect("digest"), digest(&layer).expect("digest"));
 }
