@@ -1,0 +1,89 @@
+//! Finishes the upper folder of a step before it becomes a layer.
+
+use std::{
+    fs,
+    os::unix::fs::{DirEntryExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+
+use super::{LayerError, MADE_NSEC};
+
+/// Attributes that overlayfs leaves on files of an upper folder and that mean nothing in a layer.
+const LEFTOVERS: [&str; 5] = [
+    "user.overlay.origin",
+    "user.overlay.impure",
+    "user.overlay.nlink",
+    "user.overlay.upper",
+    "user.overlay.uuid",
+];
+
+/// When a step began, by the clock of the file system that its upper folder is on.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    seconds: i64,
+    nanos: i64,
+}
+
+impl Started {
+    /// Takes the time from the folder that was just made for the step: kernels stamp files by a
+    /// coarse clock that lags behind the one that programs see.
+    pub fn of(upper: &Path) -> Result<Self, LayerError> {
+        let facts = fs::symlink_metadata(upper).map_err(LayerError::io(upper))?;
+        Ok(Self { seconds: facts.mtime(), nanos: facts.mtime_nsec() })
+    }
+}
+
+/// Marks everything in `upper` that is newer than the start of the step as made by the build (see
+/// [`MADE_NSEC`]) and removes what overlayfs leaves behind. Older files are not touched: they may
+/// be hard links into other layers.
+pub fn commit(upper: &Path, started: &Started) -> Result<(), LayerError> {
+    let mut pending: Vec<PathBuf> = vec![upper.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).map_err(LayerError::io(&folder))? {
+            let entry = entry.map_err(LayerError::io(&folder))?;
+            let path = entry.path();
+            let facts = entry.metadata().map_err(LayerError::io(&path))?;
+            debug_assert_eq!(facts.ino(), entry.ino());
+            if facts.is_dir() {
+                pending.push(path.clone());
+            }
+            let time = (facts.mtime(), facts.mtime_nsec());
+            let new = time >= (started.seconds, started.nanos);
+            if new && time.1 != i64::from(MADE_NSEC) {
+                mark(&path, facts.mtime())?;
+            }
+            if facts.is_dir() || (facts.is_file() && facts.nlink() == 1) || new {
+                strip(&path)?;
+            }
+        }
+    }
+    strip(upper)
+}
+
+fn mark(path: &Path, seconds: i64) -> Result<(), LayerError> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: MADE_NSEC.into() },
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(LayerError::os(path))
+}
+
+fn strip(path: &Path) -> Result<(), LayerError> {
+    let mut names = [0; 1024];
+    // Most files have none at all, which one call tells. Where the list is too long to read, the
+    // leftovers stay; tars leave them out in any case.
+    let Ok(length) = rustix::fs::llistxattr(path, &mut names[..]) else { return Ok(()) };
+    let names: &[u8] = &names[..length];
+    for name in LEFTOVERS {
+        if names.split(|b| *b == 0).any(|listed| listed == name.as_bytes()) {
+            match rustix::fs::lremovexattr(path, name) {
+                Ok(()) | Err(rustix::io::Errno::NODATA) => {}
+                Err(e) => return Err(LayerError::os(path)(e)),
+            }
+        }
+    }
+    Ok(())
+}

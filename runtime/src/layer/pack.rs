@@ -1,0 +1,216 @@
+//! Compresses a layer tar while it is written, and takes the digests of both forms.
+//!
+//! gzip is made of independent blocks of a fixed size, each a member of its own (RFC 1952, 2.2),
+//! which are compressed by as many threads as there are. zstd splits the stream by itself. The
+//! bytes never depend on the number of threads.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    mem,
+    sync::mpsc,
+};
+
+use flate2::{Compress, Compression, FlushCompress, Status};
+use rbc_ir::Digest;
+use sha2::Digest as _;
+
+/// Plain bytes in one block of gzip: large enough that starting anew costs less than a percent.
+const BLOCK: usize = 1 << 20;
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Packing {
+    /// Not at all.
+    None,
+    /// gzip, which every tool reads.
+    #[default]
+    Gzip,
+    /// zstd.
+    Zstd,
+}
+
+impl Packing {
+    /// Short name, as in `compression=gzip` and in the index.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "uncompressed",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Media type of a layer so packed (OCI image-spec, layer.md).
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+/// What a [`Packer`] has made of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Digest of the plain tar.
+    pub diff_id: Digest,
+    /// Length of the plain tar in bytes.
+    pub plain_size: u64,
+}
+
+/// Takes a plain tar and passes it on compressed. [`Packer::finish`] must be called.
+pub struct Packer<W: Write> {
+    hash: sha2::Sha256,
+    plain_size: u64,
+    form: Form<W>,
+}
+
+enum Form<W: Write> {
+    None(W),
+    Gzip(Gzip<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> Packer<W> {
+    /// A packer that writes to `out`.
+    pub fn new(out: W, packing: Packing) -> io::Result<Self> {
+        let form = match packing {
+            Packing::None => Form::None(out),
+            Packing::Gzip => Form::Gzip(Gzip {
+                out,
+                block: Vec::with_capacity(BLOCK),
+                ahead: VecDeque::new(),
+                began: false,
+            }),
+            Packing::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(out, 3)?;
+                // One worker more than none: the stream is cut by job size, not by thread count.
+                let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+                encoder.multithread(workers)?;
+                encoder.include_checksum(true)?;
+                Form::Zstd(encoder)
+            }
+        };
+        Ok(Self { hash: sha2::Sha256::new(), plain_size: 0, form })
+    }
+
+    /// Writes what is left and gives the output back.
+    pub fn finish(self) -> io::Result<(W, Packed)> {
+        let out = match self.form {
+            Form::None(out) => out,
+            Form::Gzip(gzip) => gzip.finish()?,
+            Form::Zstd(encoder) => encoder.finish()?,
+        };
+        let diff_id = Digest::from_bytes(self.hash.finalize().into());
+        Ok((out, Packed { diff_id, plain_size: self.plain_size }))
+    }
+}
+
+impl<W: Write> Write for Packer<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match &mut self.form {
+            Form::None(out) => out.write_all(data)?,
+            Form::Gzip(gzip) => gzip.write(data)?,
+            Form::Zstd(encoder) => encoder.write_all(data)?,
+        }
+        self.hash.update(data);
+        self.plain_size += data.len() as u64;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Compresses blocks on rayon's pool and writes them in order.
+struct Gzip<W> {
+    out: W,
+    block: Vec<u8>,
+    /// Blocks being compressed, first first.
+    ahead: VecDeque<mpsc::Receiver<io::Result<Vec<u8>>>>,
+    began: bool,
+}
+
+impl<W: Write> Gzip<W> {
+    fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let n = data.len().min(BLOCK - self.block.len());
+            self.block.extend_from_slice(&data[..n]);
+            data = &data[n..];
+            if self.block.len() == BLOCK {
+                self.hand_over()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the block to another thread. Few blocks are under way at a time, so memory stays
+    /// bounded however large the layer is.
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.began = true;
+        let block = mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
+        let (sender, receiver) = mpsc::channel();
+        rayon::spawn(move || {
+            // The receiver is gone only if writing failed, which is reported there.
+            let _ = sender.send(member(&block));
+        });
+        self.ahead.push_back(receiver);
+        if self.ahead.len() > 2 * rayon::current_num_threads() {
+            self.write_first()?;
+        }
+        Ok(())
+    }
+
+    fn write_first(&mut self) -> io::Result<()> {
+        let Some(first) = self.ahead.pop_front() else { return Ok(()) };
+        let died = |_| io::Error::other("a compressing thread died");
+        let member = loop {
+            match first.try_recv() {
+                Ok(member) => break member?,
+                Err(mpsc::TryRecvError::Disconnected) => return Err(died(mpsc::RecvError)),
+                // A thread of the pool must not wait for the pool: it lends a hand instead.
+                Err(mpsc::TryRecvError::Empty) => match rayon::yield_now() {
+                    Some(rayon::Yield::Executed) => {}
+                    Some(rayon::Yield::Idle) => std::thread::yield_now(),
+                    None => break first.recv().map_err(died)??,
+                },
+            }
+        };
+        self.out.write_all(&member)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        // An empty stream is one empty member.
+        if !self.block.is_empty() || !self.began {
+            self.hand_over()?;
+        }
+        while !self.ahead.is_empty() {
+            self.write_first()?;
+        }
+        Ok(self.out)
+    }
+}
+
+/// One gzip member: no name, no time, unknown system.
+fn member(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    out.reserve(plain.len() / 2 + 1024);
+    let mut deflate = Compress::new(Compression::new(6), false);
+    loop {
+        let done = usize::try_from(deflate.total_in()).map_err(io::Error::other)?;
+        let status = deflate
+            .compress_vec(&plain[done..], &mut out, FlushCompress::Finish)
+            .map_err(io::Error::other)?;
+        match status {
+            Status::StreamEnd => break,
+            Status::Ok | Status::BufError => out.reserve(64 << 10),
+        }
+    }
+    let mut crc = flate2::Crc::new();
+    crc.update(plain);
+    out.extend_from_slice(&crc.sum().to_le_bytes());
+    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    Ok(out)
+}

@@ -1,0 +1,345 @@
+//! From a layer's folder to its tar (OCI image-spec, layer.md).
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs::{self, File, Metadata},
+    io::{self, Read, Write},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
+    path::Path,
+};
+
+use rustix::io::Errno;
+
+use super::{CAPABILITY, DEFAULT_EPOCH, LayerError, MADE_NSEC, OPAQUE, owner};
+
+const BLOCK: u64 = 512;
+
+/// How a layer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TarOptions {
+    /// `SOURCE_DATE_EPOCH` in seconds: the time of everything that is newer.
+    pub source_date_epoch: Option<i64>,
+}
+
+impl TarOptions {
+    /// The mtime of an entry in the tar, in whole seconds.
+    fn mtime(&self, facts: &Metadata) -> i64 {
+        let made = facts.mtime_nsec() == i64::from(MADE_NSEC);
+        match self.source_date_epoch {
+            Some(epoch) if made || facts.mtime() > epoch => epoch,
+            None if made => DEFAULT_EPOCH,
+            _ => facts.mtime(),
+        }
+    }
+}
+
+/// Writes the tar of the layer in the folder `dir`: entries sorted by name, a folder before what is
+/// in it; numeric owners; PAX records only for what the plain header cannot say.
+pub fn write_tar(dir: &Path, out: &mut dyn Write, options: &TarOptions) -> Result<(), LayerError> {
+    let mut writer = Writer { out, options, links: HashMap::new(), buffer: vec![0; 256 << 10] };
+    // One iterator for each folder from the root to the current one.
+    let mut stack = vec![sorted_names(dir)?.into_iter()];
+    let mut host = dir.to_owned();
+    let mut name: Vec<u8> = Vec::new();
+    while let Some(level) = stack.last_mut() {
+        let Some(next) = level.next() else {
+            stack.pop();
+            host.pop();
+            name.truncate(name.iter().rposition(|b| *b == b'/').unwrap_or(0));
+            continue;
+        };
+        host.push(&next);
+        if !name.is_empty() {
+            name.push(b'/');
+        }
+        name.extend_from_slice(next.as_bytes());
+        let facts = fs::symlink_metadata(&host).map_err(LayerError::io(&host))?;
+        writer.entry(&host, &name, &facts)?;
+        if facts.is_dir() {
+            stack.push(sorted_names(&host)?.into_iter());
+        } else {
+            host.pop();
+            name.truncate(name.iter().rposition(|b| *b == b'/').unwrap_or(0));
+        }
+    }
+    writer.out.write_all(&[0; 2 * BLOCK as usize]).map_err(LayerError::Output)
+}
+
+fn sorted_names(dir: &Path) -> Result<Vec<OsString>, LayerError> {
+    let mut names = fs::read_dir(dir)
+        .map_err(LayerError::io(dir))?
+        .map(|entry| entry.map(|e| e.file_name()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(LayerError::io(dir))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    options: &'a TarOptions,
+    /// Files with several names, by device and inode: the first name.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl Writer<'_> {
+    fn entry(&mut self, host: &Path, name: &[u8], facts: &Metadata) -> Result<(), LayerError> {
+        let kind = facts.file_type();
+        if kind.is_socket() {
+            return Ok(());
+        }
+        if kind.is_char_device() && facts.rdev() == 0 {
+            let start = name.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+            let hidden = [&name[..start], b".wh.", &name[start..]].concat();
+            return self.empty_file(&hidden);
+        }
+        let (uid, gid) =
+            owner::get(host, facts.uid(), facts.gid()).map_err(LayerError::io(host))?;
+        let mut head = Head {
+            name: name.to_vec(),
+            kind: b'0',
+            mode: facts.mode() & 0o7777,
+            uid,
+            gid,
+            size: 0,
+            mtime: self.options.mtime(facts),
+            link: Vec::new(),
+            device: None,
+            xattrs: Vec::new(),
+        };
+        if kind.is_file() {
+            head.xattrs = kept_xattrs(host)?;
+        }
+        if kind.is_dir() {
+            head.kind = b'5';
+            head.name.push(b'/');
+            self.out.write_all(&head.encode()).map_err(LayerError::Output)?;
+            if has_xattr(host, OPAQUE) {
+                let hidden = [name, b"/.wh..wh..opq"].concat();
+                self.empty_file(&hidden)?;
+            }
+            return Ok(());
+        }
+        if facts.nlink() > 1 {
+            let inode = (facts.dev(), facts.ino());
+            if let Some(first) = self.links.get(&inode) {
+                head.kind = b'1';
+                head.link.clone_from(first);
+                head.xattrs.clear();
+                return self.out.write_all(&head.encode()).map_err(LayerError::Output);
+            }
+            self.links.insert(inode, name.to_vec());
+        }
+        if kind.is_symlink() {
+            head.kind = b'2';
+            head.mode = 0o777;
+            head.link =
+                fs::read_link(host).map_err(LayerError::io(host))?.into_os_string().into_vec();
+        } else if kind.is_fifo() {
+            head.kind = b'6';
+        } else if kind.is_char_device() || kind.is_block_device() {
+            head.kind = if kind.is_char_device() { b'3' } else { b'4' };
+            let device = facts.rdev();
+            head.device = Some((rustix::fs::major(device), rustix::fs::minor(device)));
+        } else {
+            head.size = facts.len();
+        }
+        self.out.write_all(&head.encode()).map_err(LayerError::Output)?;
+        if kind.is_file() {
+            self.content(host, head.size)?;
+        }
+        Ok(())
+    }
+
+    /// A whiteout. It always has the image's time: when something was removed says nothing.
+    fn empty_file(&mut self, name: &[u8]) -> Result<(), LayerError> {
+        let head = Head {
+            name: name.to_vec(),
+            kind: b'0',
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: self.options.source_date_epoch.unwrap_or(DEFAULT_EPOCH),
+            link: Vec::new(),
+            device: None,
+            xattrs: Vec::new(),
+        };
+        self.out.write_all(&head.encode()).map_err(LayerError::Output)
+    }
+
+    fn content(&mut self, host: &Path, size: u64) -> Result<(), LayerError> {
+        let mut file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(host)
+            .map_err(LayerError::io(host))?;
+        let mut left = size;
+        while left > 0 {
+            let want = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let n = file.read(&mut self.buffer[..want]).map_err(LayerError::io(host))?;
+            if n == 0 {
+                return Err(LayerError::io(host)(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.out.write_all(&self.buffer[..n]).map_err(LayerError::Output)?;
+            left -= n as u64;
+        }
+        let padding = (BLOCK - size % BLOCK) % BLOCK;
+        self.out.write_all(&[0; BLOCK as usize][..padding as usize]).map_err(LayerError::Output)
+    }
+}
+
+/// One header in the making.
+struct Head {
+    name: Vec<u8>,
+    kind: u8,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    mtime: i64,
+    link: Vec<u8>,
+    device: Option<(u32, u32)>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The largest number that eight bytes hold in octal with a NUL behind.
+const MAX_ID: u32 = 0o7_777_777;
+/// The same for twelve bytes.
+const MAX_SIZE: u64 = 0o77_777_777_777;
+
+impl Head {
+    /// The header as blocks, with a PAX header before it if needed.
+    fn encode(&self) -> Vec<u8> {
+        let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut add = |key: &[u8], value: &[u8]| records.push((key.to_vec(), value.to_vec()));
+        let mut header = tar::Header::new_ustar();
+        let plain_name = split_name(&self.name);
+        match plain_name {
+            Some((prefix, rest)) => set_name(&mut header, prefix, rest),
+            None => {
+                add(b"path", &self.name);
+                set_name(&mut header, b"", &shortened(&self.name));
+            }
+        }
+        let fields = header.as_ustar_mut().expect("made as ustar above");
+        if self.link.len() <= fields.linkname.len() && self.link.is_ascii() {
+            fields.linkname[..self.link.len()].copy_from_slice(&self.link);
+        } else {
+            add(b"linkpath", &self.link);
+            let short = shortened(&self.link);
+            fields.linkname[..short.len()].copy_from_slice(&short);
+        }
+        header.set_mode(self.mode);
+        for (key, id) in [("uid", self.uid), ("gid", self.gid)] {
+            let shown = if id > MAX_ID {
+                add(key.as_bytes(), id.to_string().as_bytes());
+                0
+            } else {
+                u64::from(id)
+            };
+            if key == "uid" { header.set_uid(shown) } else { header.set_gid(shown) }
+        }
+        if self.size > MAX_SIZE {
+            add(b"size", self.size.to_string().as_bytes());
+            header.set_size(0);
+        } else {
+            header.set_size(self.size);
+        }
+        match u64::try_from(self.mtime) {
+            Ok(mtime) if mtime <= MAX_SIZE => header.set_mtime(mtime),
+            _ => {
+                add(b"mtime", self.mtime.to_string().as_bytes());
+                header.set_mtime(0);
+            }
+        }
+        header.set_entry_type(tar::EntryType::new(self.kind));
+        if let Some((major, minor)) = self.device {
+            // Both fit: Linux has 12 and 20 bits for them, the fields 21.
+            let _ = header.set_device_major(major);
+            let _ = header.set_device_minor(minor);
+        }
+        for (name, value) in &self.xattrs {
+            add(&[b"SCHILY.xattr.".as_slice(), name].concat(), value);
+        }
+        header.set_cksum();
+        let mut out = Vec::new();
+        if !records.is_empty() {
+            records.sort();
+            let body: Vec<u8> =
+                records.iter().flat_map(|(key, value)| pax_record(key, value)).collect();
+            let mut extended = tar::Header::new_ustar();
+            extended.set_entry_type(tar::EntryType::XHeader);
+            set_name(&mut extended, b"", b"PaxHeaders.0/entry");
+            extended.set_mode(0o644);
+            extended.set_size(body.len() as u64);
+            extended.set_mtime(0);
+            extended.set_uid(0);
+            extended.set_gid(0);
+            extended.set_cksum();
+            out.extend_from_slice(extended.as_bytes());
+            out.extend_from_slice(&body);
+            out.resize(out.len().next_multiple_of(BLOCK as usize), 0);
+        }
+        out.extend_from_slice(header.as_bytes());
+        out
+    }
+}
+
+fn set_name(header: &mut tar::Header, prefix: &[u8], name: &[u8]) {
+    let fields = header.as_ustar_mut().expect("made as ustar");
+    fields.prefix[..prefix.len()].copy_from_slice(prefix);
+    fields.name[..name.len()].copy_from_slice(name);
+}
+
+/// Splits a name into the prefix and name fields of a ustar header, if it fits and is ASCII.
+fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    if !name.is_ascii() || name.contains(&0) {
+        return None;
+    }
+    if name.len() <= 100 {
+        return Some((b"", name));
+    }
+    // The slash between the two is not stored. The last byte may be a folder's own slash.
+    (0..name.len() - 1)
+        .filter(|&at| name[at] == b'/' && at > 0 && at <= 155 && name.len() - at - 1 <= 100)
+        .map(|at| (&name[..at], &name[at + 1..]))
+        .next()
+}
+
+/// A stand-in for readers that know no PAX.
+fn shortened(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|b| if b.is_ascii() { *b } else { b'_' }).take(100).collect()
+}
+
+/// `LENGTH KEY=VALUE\n`, where LENGTH counts itself.
+fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length.to_string().len() + rest != length {
+        length = length.to_string().len() + rest;
+    }
+    [format!("{length} ").as_bytes(), key, b"=", value, b"\n"].concat()
+}
+
+fn has_xattr(path: &Path, name: &str) -> bool {
+    let mut value = [0; 16];
+    rustix::fs::lgetxattr(path, name, &mut value[..]).is_ok()
+}
+
+/// The attributes that belong into a layer: file capabilities alone, as in BuildKit's layers.
+/// Everything else is the business of the machine that it was set on.
+fn kept_xattrs(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+    // A capability has 24 bytes (`struct vfs_ns_cap_data`).
+    let mut value = [0; 64];
+    match rustix::fs::lgetxattr(path, CAPABILITY, &mut value[..]) {
+        Ok(length) => Ok(vec![(CAPABILITY.into(), value[..length].to_vec())]),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(Vec::new()),
+        Err(e) => Err(LayerError::os(path)(e)),
+    }
+}
