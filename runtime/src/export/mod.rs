@@ -1,1 +1,138 @@
-//! (to be written)
+//! Outputs: what a build's result becomes outside of the cache.
+//!
+//! [`OutputSpec`] is a parsed `-o` option. [`export`] turns targets (config and layers) into image
+//! manifests, making layer blobs that are not in the store yet, and writes each output: an OCI
+//! layout or a `docker load` archive, a plain tar or folder of the merged files, or a name in the
+//! local image store. The same targets give the same bytes wherever and whenever they are written.
+
+mod assemble;
+mod blob;
+mod bundle;
+mod dest;
+mod error;
+mod files;
+mod folder;
+mod spec;
+
+use rbc_ir::{Digest, ImageConfig, Platform};
+
+pub use blob::{Origin, Origins};
+pub(crate) use bundle::{Bundle, Naming};
+pub(crate) use dest::Sink;
+pub use error::ExportError;
+pub use spec::{
+    BaseLayers, Dest, Format, MediaTypes, OutputKind, OutputSpec, OutputSpecError, Packaging,
+};
+
+use crate::{
+    image::Reference,
+    progress::{Event, EventSink, StepId},
+    store::{LayerId, Store},
+    tree::LayerStack,
+};
+
+/// One platform's result.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What it is for.
+    pub platform: Platform,
+    /// The image config, without `rootfs`.
+    pub config: ImageConfig,
+    /// The layers, lowest first.
+    pub layers: Vec<LayerId>,
+}
+
+/// What holds for all outputs of a build.
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    /// Names of the image (`-t`); an output's own `name=` replaces them.
+    pub names: Vec<Reference>,
+    /// `SOURCE_DATE_EPOCH`: time of the image, and the latest that a file of its own layers has.
+    pub epoch: Option<i64>,
+    /// The unchanged layers of base images.
+    pub origins: Origins,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Digest of the manifest, or of the index of several platforms. `None` for `tar` and `local`.
+    pub digest: Option<Digest>,
+    /// Digest of the first target's config, which is the image's id. `None` for `tar` and `local`.
+    pub config: Option<Digest>,
+}
+
+/// Writes `targets` (one for each platform) to one output. Events are those of step `step`.
+pub fn export(
+    store: &Store,
+    targets: &[Target],
+    output: &OutputSpec,
+    options: &ExportOptions,
+    step: StepId,
+    events: &dyn EventSink,
+) -> Result<Exported, ExportError> {
+    let names = if output.names.is_empty() { &options.names } else { &output.names };
+    let files = |target: &Target| {
+        LayerStack::new(target.layers.iter().map(|id| store.layer_dir(id)).collect())
+    };
+    match output.kind {
+        OutputKind::Image(format) => {
+            let image = assemble::image(store, targets, output, options)?;
+            let exported =
+                Exported { digest: Some(image.root.digest), config: Some(image.config_digest()) };
+            match format {
+                Format::Store => {
+                    image.put(store)?;
+                    if names.is_empty() {
+                        crate::image::note_untagged(store, &image.root.digest)?;
+                    }
+                    for name in names {
+                        store.put_image(&name.without_digest().to_string(), &image.root.digest)?;
+                    }
+                }
+                Format::Oci | Format::Docker => {
+                    if format == Format::Docker && targets.len() > 1 {
+                        return Err(ExportError::OnePlatformOnly);
+                    }
+                    let naming = Naming { names: names.clone(), created: image.created.clone() };
+                    let mut bundle = Bundle::default();
+                    image.add_to(&mut bundle, &naming);
+                    if format == Format::Docker {
+                        bundle.add_docker_manifest();
+                    }
+                    let progress = |done: u64, total: u64| {
+                        let total = Some(total);
+                        events.event(Event::StepProgress { step, what: "exporting", done, total });
+                    };
+                    bundle.write(store, output, &progress)?;
+                }
+            }
+            Ok(exported)
+        }
+        OutputKind::Tar | OutputKind::Local => {
+            let split = output.platform_split.unwrap_or(targets.len() > 1);
+            let times = files::Times { epoch: options.epoch };
+            if !split && targets.len() > 1 {
+                return Err(ExportError::PlatformsMix);
+            }
+            let trees: Vec<(String, LayerStack)> = targets
+                .iter()
+                .map(|target| {
+                    let folder = target.platform.to_string().replace('/', "_");
+                    (if split { folder } else { String::new() }, files(target))
+                })
+                .collect();
+            if output.kind == OutputKind::Tar {
+                Sink::write(&output.dest, |out| files::write_tar(&trees, out, &times))?;
+            } else {
+                let Dest::Path(dest) = &output.dest else {
+                    return Err(ExportError::FolderToStdout);
+                };
+                for (folder, tree) in &trees {
+                    folder::write(tree, &dest.join(folder), &times)?;
+                }
+            }
+            Ok(Exported { digest: None, config: None })
+        }
+    }
+}

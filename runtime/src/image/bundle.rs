@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::{ImageError, content};
-use crate::store::{Store, TmpDir};
+use crate::{
+    archive,
+    store::{Store, TmpDir},
+};
 
 /// Most entries an image archive may have.
 const MAX_ENTRIES: usize = 200_000;
@@ -52,9 +55,9 @@ impl Bundle {
         if !metadata.is_file() {
             return Self::from_stream(store, label, &mut file);
         }
-        let mut head = [0; 8];
+        let mut head = [0; 16];
         let length = file.read_at(&mut head, 0).map_err(ImageError::io(path))?;
-        if is_compressed(&head[..length]) {
+        if archive::detect(&head[..length]).is_some() {
             return Self::from_stream(store, label, &mut file);
         }
         Self::from_tar(label, file, None)
@@ -64,21 +67,10 @@ impl Bundle {
     pub(super) fn from_stream(
         store: &Store,
         label: String,
-        input: &mut dyn Read,
+        input: &mut (dyn Read + Send),
     ) -> Result<Self, ImageError> {
         let bad = |error: io::Error| archive_error(&label, &error.to_string());
-        let mut head = Vec::new();
-        input.take(8).read_to_end(&mut head).map_err(bad)?;
-        let whole = io::Cursor::new(head.clone()).chain(input);
-        let mut plain: Box<dyn Read + '_> = match head.as_slice() {
-            [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::new(whole).map_err(bad)?),
-            [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-                Box::new(liblzma::read::XzDecoder::new_multi_decoder(whole))
-            }
-            [b'B', b'Z', b'h', ..] => Box::new(bzip2::read::MultiBzDecoder::new(whole)),
-            _ => Box::new(whole),
-        };
+        let mut plain = archive::decompress(input).map_err(bad)?;
         let spool = store.tmp_dir()?;
         let path = spool.path().join("archive.tar");
         let mut file = File::options()
@@ -163,13 +155,6 @@ fn archive_error(label: &str, reason: &str) -> ImageError {
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn is_compressed(head: &[u8]) -> bool {
-    head.starts_with(&[0x1f, 0x8b])
-        || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-        || head.starts_with(b"\xfd7zXZ")
-        || head.starts_with(b"BZh")
 }
 
 /// A part of a file, read by position so that several readers do not disturb each other.

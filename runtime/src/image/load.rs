@@ -20,7 +20,7 @@ pub enum Source<'a> {
     /// A file, or a folder with an OCI layout.
     Path(PathBuf),
     /// Standard input or another pipe.
-    Stream(&'a mut dyn Read),
+    Stream(&'a mut (dyn Read + Send)),
 }
 
 /// An image that is now in the store.

@@ -166,7 +166,7 @@ pub fn tag(store: &Store, image: &str, name: &Reference) -> Result<(), ImageErro
 }
 
 /// Keeps an image that has no name.
-pub(super) fn note_untagged(store: &Store, digest: &Digest) -> Result<(), ImageError> {
+pub(crate) fn note_untagged(store: &Store, digest: &Digest) -> Result<(), ImageError> {
     Ok(store.put_image(&format!("{UNTAGGED}{digest}"), digest)?)
 }
 

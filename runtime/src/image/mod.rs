@@ -13,6 +13,8 @@ mod load;
 mod local;
 mod manifest;
 mod reference;
+mod save;
+mod unpack;
 
 pub use choose::{Documents, Resolved, resolve};
 pub(crate) use content::{copy, publish};
@@ -20,6 +22,7 @@ pub use content::{describe, store_manifest};
 pub use error::ImageError;
 pub use layout::{Layout, LayoutName};
 pub use load::{Loaded, Source, load};
+pub(crate) use local::note_untagged;
 pub use local::{
     ImageRow, Removed, find, forget_pulled, list, note_pulled, remove, resolve_local, sweep, tag,
 };
@@ -28,6 +31,8 @@ pub use manifest::{
     MAX_CONFIG, MAX_MANIFEST, Manifest, PlatformJson, media_type,
 };
 pub use reference::{Reference, ReferenceError};
+pub use save::{SaveFormat, save};
+pub use unpack::{ImageLayer, layers_of, unpack};
 
 /// Whether a media type says that the document is an index.
 fn is_index_type(kind: &str) -> bool {

@@ -1,0 +1,148 @@
+//! From targets to manifests: configs, image manifests, and an index for several platforms.
+
+use std::collections::BTreeMap;
+
+use rbc_ir::Digest;
+
+use super::{
+    Bundle, ExportError, ExportOptions, MediaTypes, Naming, OutputSpec, Target,
+    blob::{self, LayerBlob},
+    bundle::to_json,
+};
+use crate::{
+    image::{Descriptor, Index, Manifest, PlatformJson, media_type},
+    layer,
+    store::Store,
+};
+
+/// An image that is ready to be written. Its layer blobs are in the store.
+pub(super) struct Assembled {
+    /// The manifest, or the index of several.
+    pub(super) root: Descriptor,
+    /// When the image was made, RFC 3339.
+    pub(super) created: String,
+    platforms: Vec<Platformed>,
+    /// JSON of the index, if there is one.
+    index: Option<Vec<u8>>,
+}
+
+/// One platform's image.
+struct Platformed {
+    manifest: Vec<u8>,
+    config: Vec<u8>,
+    config_digest: Digest,
+    layers: Vec<Descriptor>,
+}
+
+/// Makes the image of `targets`.
+pub(super) fn image(
+    store: &Store,
+    targets: &[Target],
+    output: &OutputSpec,
+    options: &ExportOptions,
+) -> Result<Assembled, ExportError> {
+    let created = rfc3339(options.epoch.unwrap_or(layer::DEFAULT_EPOCH))?;
+    let blobs = blob::of_targets(store, targets, output, options.epoch, &options.origins)?;
+    let mut platforms = Vec::new();
+    let mut descriptors = Vec::new();
+    for target in targets {
+        let layers: Vec<&LayerBlob> = target.layers.iter().filter_map(|id| blobs.get(id)).collect();
+        let (platformed, descriptor) = one(target, &layers, output, &created);
+        platforms.push(platformed);
+        descriptors.push(descriptor);
+    }
+    let (root, index) = match <[Descriptor; 1]>::try_from(descriptors) {
+        Ok([only]) => (Descriptor { platform: None, ..only }, None),
+        Err(several) => {
+            let kind = match output.media_types {
+                MediaTypes::Oci => media_type::INDEX,
+                MediaTypes::Docker => media_type::DOCKER_INDEX,
+            };
+            let json = to_json(&Index {
+                schema_version: 2,
+                media_type: Some(kind.to_owned()),
+                manifests: several,
+                annotations: some_pairs(&output.index_annotations),
+            });
+            (Descriptor::of(kind, &json), Some(json))
+        }
+    };
+    Ok(Assembled { root, created, platforms, index })
+}
+
+/// One target's config and manifest.
+fn one(
+    target: &Target,
+    layers: &[&LayerBlob],
+    output: &OutputSpec,
+    created: &str,
+) -> (Platformed, Descriptor) {
+    let (manifest_type, config_type) = match output.media_types {
+        MediaTypes::Oci => (media_type::MANIFEST, media_type::CONFIG),
+        MediaTypes::Docker => (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG),
+    };
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    let config = target.config.to_json(&target.platform, created, &diff_ids);
+    let config_descriptor = Descriptor::of(config_type, &config);
+    let layers: Vec<Descriptor> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    let manifest = to_json(&Manifest {
+        schema_version: 2,
+        media_type: Some(manifest_type.to_owned()),
+        config: config_descriptor.clone(),
+        layers: layers.clone(),
+        annotations: some_pairs(&output.annotations),
+    });
+    let descriptor = Descriptor {
+        platform: Some(PlatformJson::from(&target.platform)),
+        ..Descriptor::of(manifest_type, &manifest)
+    };
+    let config_digest = config_descriptor.digest;
+    (Platformed { manifest, config, config_digest, layers }, descriptor)
+}
+
+impl Assembled {
+    /// Digest of the first platform's config.
+    pub(super) fn config_digest(&self) -> Digest {
+        self.platforms.first().map_or(self.root.digest, |platform| platform.config_digest)
+    }
+
+    /// Stores configs, manifests and the index.
+    pub(super) fn put(&self, store: &Store) -> Result<(), ExportError> {
+        for platform in &self.platforms {
+            store.blobs().write(&platform.config)?;
+            store.blobs().write(&platform.manifest)?;
+        }
+        if let Some(index) = &self.index {
+            store.blobs().write(index)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the image with all its parts to an archive.
+    pub(super) fn add_to(&self, bundle: &mut Bundle, naming: &Naming) {
+        for platform in &self.platforms {
+            bundle.add_document(platform.config.clone());
+            bundle.add_document(platform.manifest.clone());
+            for layer in &platform.layers {
+                bundle.add_blob(layer.digest, layer.size);
+            }
+            bundle.add_saved(&platform.config_digest, &platform.layers, naming);
+        }
+        if let Some(index) = &self.index {
+            bundle.add_document(index.clone());
+        }
+        bundle.add_root(&self.root, naming);
+    }
+}
+
+fn some_pairs(pairs: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    (!pairs.is_empty()).then(|| pairs.clone())
+}
+
+/// Seconds since the epoch as RFC 3339 in UTC.
+fn rfc3339(seconds: i64) -> Result<String, ExportError> {
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())
+        .ok_or(ExportError::Epoch(seconds))
+}

@@ -1,0 +1,187 @@
+//! Layer blobs: the original ones of base images, and tars of the layers that the build made.
+//!
+//! A tar is made and compressed once for each layer, compression and time; the store remembers
+//! which blob it became.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{self, Write},
+};
+
+use rayon::prelude::*;
+use rbc_ir::Digest;
+
+use super::{ExportError, MediaTypes, OutputSpec, Target, spec::BaseLayers};
+use crate::{
+    archive,
+    image::{self, Descriptor, ImageError, media_type},
+    layer::{self, Packer, Packing},
+    store::{LayerId, Store},
+};
+
+/// The blob that a layer was unpacked from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The blob as the base image's manifest describes it.
+    pub descriptor: Descriptor,
+    /// Digest of its uncompressed tar.
+    pub diff_id: Digest,
+}
+
+/// Where layers of base images came from.
+#[derive(Clone, Debug, Default)]
+pub struct Origins(HashMap<LayerId, Origin>);
+
+impl Origins {
+    /// The layers of the images with these manifests, which must be in the store. Of two blobs for
+    /// one layer the first is taken, so the order of `manifests` should be that of the graph.
+    pub fn of_manifests(store: &Store, manifests: &[Digest]) -> Result<Self, ImageError> {
+        let mut origins = HashMap::new();
+        for manifest in manifests {
+            for layer in image::layers_of(store, manifest)? {
+                let origin = Origin { descriptor: layer.descriptor, diff_id: layer.diff_id };
+                origins.entry(layer.id).or_insert(origin);
+            }
+        }
+        Ok(Self(origins))
+    }
+}
+
+/// A layer as a manifest lists it.
+#[derive(Clone, Debug)]
+pub(super) struct LayerBlob {
+    pub(super) descriptor: Descriptor,
+    pub(super) diff_id: Digest,
+}
+
+/// The blobs of all layers of all targets, made in parallel where they are missing.
+pub(super) fn of_targets(
+    store: &Store,
+    targets: &[Target],
+    output: &OutputSpec,
+    epoch: Option<i64>,
+    origins: &Origins,
+) -> Result<HashMap<LayerId, LayerBlob>, ExportError> {
+    let ids: BTreeSet<&LayerId> = targets.iter().flat_map(|target| &target.layers).collect();
+    ids.into_par_iter()
+        .map(|id| {
+            let blob = match origins.0.get(id) {
+                Some(origin) => base(store, id, origin, output)?,
+                None => own(store, id, output, epoch)?,
+            };
+            Ok((id.clone(), blob))
+        })
+        .collect()
+}
+
+/// A base image's layer: its original blob, unless another compression is forced.
+fn base(
+    store: &Store,
+    id: &LayerId,
+    origin: &Origin,
+    output: &OutputSpec,
+) -> Result<LayerBlob, ExportError> {
+    let Origin { descriptor, diff_id } = origin;
+    let blob = descriptor.digest;
+    let now = compression_of(&descriptor.media_type);
+    if output.base_layers == BaseLayers::Keep || now == output.compression {
+        if !store.blobs().has(&blob) {
+            return Err(ExportError::BaseLayerGone { blob });
+        }
+        let (digest, size) = (descriptor.digest, descriptor.size);
+        return Ok(layer_blob(digest, size, *diff_id, now, output.media_types));
+    }
+    let key = format!("again-{}", output.compression.name());
+    let found = match store.layer_blob(id, &key, None)? {
+        Some(found) => found,
+        None => {
+            let failed = |error: io::Error| failed(id, &error);
+            let mut plain = archive::decompress(store.blobs().open(&blob)?).map_err(failed)?;
+            let made =
+                pack(store, id, output.compression, |out| image::copy(&mut plain, out).map(drop))?;
+            if made.2 != *diff_id {
+                return Err(ImageError::WrongDiffId { blob, want: *diff_id, got: made.2 }.into());
+            }
+            store.put_layer_blob(id, &key, None, made)?;
+            made
+        }
+    };
+    Ok(layer_blob(found.0, found.1, found.2, output.compression, output.media_types))
+}
+
+/// A layer of the build's own.
+fn own(
+    store: &Store,
+    id: &LayerId,
+    output: &OutputSpec,
+    epoch: Option<i64>,
+) -> Result<LayerBlob, ExportError> {
+    let kind = output.compression;
+    let found = match store.layer_blob(id, kind.name(), epoch)? {
+        Some(found) => found,
+        None => {
+            let dir = store.layer_dir(id);
+            let options = layer::TarOptions { source_date_epoch: epoch };
+            let made = pack(store, id, kind, |out| {
+                layer::write_tar(&dir, out, &options).map_err(io::Error::other)
+            })?;
+            store.put_layer_blob(id, kind.name(), epoch, made)?;
+            made
+        }
+    };
+    Ok(layer_blob(found.0, found.1, found.2, kind, output.media_types))
+}
+
+/// Compresses what `fill` writes into a new blob. Gives its digest and size and the diff ID.
+fn pack(
+    store: &Store,
+    id: &LayerId,
+    packing: Packing,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(Digest, u64, Digest), ExportError> {
+    let failed = |error: io::Error| failed(id, &error);
+    let mut packer = Packer::new(store.blobs().writer()?, packing).map_err(failed)?;
+    fill(&mut packer).map_err(failed)?;
+    let (blob, packed) = packer.finish().map_err(failed)?;
+    let (digest, size) = blob.finish(None)?;
+    Ok((digest, size, packed.diff_id))
+}
+
+fn failed(id: &LayerId, error: &io::Error) -> ExportError {
+    ExportError::Layer { layer: id.to_string(), reason: error.to_string() }
+}
+
+fn compression_of(kind: &str) -> Packing {
+    if kind.ends_with("gzip") {
+        Packing::Gzip
+    } else if kind.ends_with("zstd") {
+        Packing::Zstd
+    } else {
+        Packing::None
+    }
+}
+
+fn layer_blob(
+    digest: Digest,
+    size: u64,
+    diff_id: Digest,
+    kind: Packing,
+    family: MediaTypes,
+) -> LayerBlob {
+    let media_type = match (family, kind) {
+        (MediaTypes::Oci, Packing::Gzip) => media_type::LAYER_GZIP,
+        (MediaTypes::Oci, Packing::Zstd) => media_type::LAYER_ZSTD,
+        (MediaTypes::Oci, Packing::None) => media_type::LAYER,
+        (MediaTypes::Docker, Packing::Gzip) => media_type::DOCKER_LAYER_GZIP,
+        (MediaTypes::Docker, Packing::Zstd) => media_type::DOCKER_LAYER_ZSTD,
+        (MediaTypes::Docker, Packing::None) => media_type::DOCKER_LAYER,
+    };
+    let descriptor = Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        annotations: None,
+        platform: None,
+    };
+    LayerBlob { descriptor, diff_id }
+}

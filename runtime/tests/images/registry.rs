@@ -1,0 +1,264 @@
+//! Pulling from Debian's registry, and from servers that misbehave.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use rbc_ir::{Digest, Platform};
+use rbc_runtime::{
+    image::{self, Reference},
+    registry::{self, Client},
+};
+
+use crate::support::{LayoutDir, Place, Registry, tar_of};
+
+#[test]
+fn images_are_pulled_by_tag_and_digest() {
+    let (place, registry) = (Place::new(), Registry::start());
+    let layout = LayoutDir::sample(place.path("layout"), "docker.io/library/sample:v1");
+    registry.push(&layout.path, "sample:v1");
+    let client = Client::new();
+    let name: Reference = format!("{}/sample:v1", registry.host).parse().expect("name");
+    let fetched = AtomicU64::new(0);
+    let count = |_: &image::Descriptor, _: u64| {
+        fetched.fetch_add(1, Ordering::Relaxed);
+    };
+    let host = Platform::host();
+    let image = registry::pull(&client, &place.store, &name, &host, &count).expect("pull");
+    assert_eq!(image.config.config.env, ["A=b"]);
+    assert!(fetched.swap(0, Ordering::Relaxed) > 0);
+    // All blobs are there now, and pulled images are not listed but kept.
+    registry::pull(&client, &place.store, &name, &host, &count).expect("pull again");
+    assert_eq!(fetched.load(Ordering::Relaxed), 0);
+    assert!(image::list(&place.store).expect("list").is_empty());
+    assert!(image::sweep(&place.store).expect("sweep").0.is_empty());
+    let manifest = image.descriptor.digest;
+    let other = Place::new();
+    registry::fetch(&client, &other.store, &name, &manifest, &count).expect("fetch");
+    assert_eq!(image::layers_of(&other.store, &manifest).expect("layers").len(), 2);
+    image::forget_pulled(&other.store).expect("forget");
+    assert_eq!(image::sweep(&other.store).expect("sweep").0.len(), 4);
+}
+
+#[test]
+fn the_platform_is_chosen_from_an_index() {
+    let (place, registry) = (Place::new(), Registry::start());
+    let mut layout = LayoutDir::new(place.path("layout"));
+    let images = ["linux/amd64", "linux/arm64", "linux/arm/v6"]
+        .map(|platform| layout.image(platform, &[tar_of(&[("arch", platform.as_bytes())])]));
+    let index = layout.index(images.to_vec());
+    layout.list(index, None);
+    registry.push(&layout.path, "multi:1");
+    let client = Client::new();
+    let name: Reference = format!("{}/multi:1", registry.host).parse().expect("name");
+    let pull = |platform: &str| {
+        let platform = platform.parse().expect("platform");
+        registry::pull(&client, &place.store, &name, &platform, &|_, _| {})
+    };
+    assert_eq!(pull("linux/arm/v7").expect("arm").descriptor.digest, images[2].digest);
+    assert_eq!(pull("linux/arm64").expect("arm64").descriptor.digest, images[1].digest);
+    let error = pull("linux/s390x").expect_err("no such platform").to_string();
+    let want = "no image for linux/s390x; there is linux/amd64, linux/arm64, linux/arm/v6";
+    assert_eq!(error, format!("{}: {want}", name.familiar()));
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let (place, registry) = (Place::new(), Registry::start());
+    let client = Client::new();
+    let error = |name: &str| {
+        let name = name.replace("HOST", &registry.host).parse().expect("name");
+        registry::pull(&client, &place.store, &name, &Platform::host(), &|_, _| {})
+            .expect_err("not there")
+            .to_string()
+            .replace(&registry.host, "HOST")
+    };
+    assert_eq!(error("HOST/none:1"), "HOST/none:1: not found: manifest unknown");
+    let nobody = error("127.0.0.1:1/none:1");
+    assert!(nobody.starts_with("127.0.0.1:1/none:1: cannot reach 127.0.0.1:1: "), "{nobody}");
+}
+
+/// Serves canned answers on loopback: `answer` gets each request's first line and headers.
+fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let host = listener.local_addr().expect("address").to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = String::new();
+            let mut reader = BufReader::new(stream.try_clone().expect("clone"));
+            while reader.read_line(&mut request).is_ok_and(|n| n > 2) {}
+            let _ = stream.write_all(&answer(&request));
+        }
+    });
+    host
+}
+
+fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// A registry of one image, whose blobs are answered by `blob`.
+fn one_image(
+    layout: &LayoutDir,
+    image: &image::Descriptor,
+    blob: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + 'static,
+) -> String {
+    let manifest = std::fs::read(layout.blob_path(&image.digest)).expect("read");
+    let blobs = layout.path.join("blobs/sha256");
+    serve(move |request| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        match path.rsplit_once("/blobs/sha256:") {
+            Some((_, hex)) => blob(request, std::fs::read(blobs.join(hex)).expect("read")),
+            None if path.contains("/manifests/") => {
+                let kind = format!("Content-Type: {}\r\n", image::media_type::MANIFEST);
+                response("200 OK", &kind, &manifest)
+            }
+            None => response("200 OK", "", b""),
+        }
+    })
+}
+
+fn pull(place: &Place, host: &str) -> Result<Digest, String> {
+    let name = format!("{host}/some/image:1").parse().expect("name");
+    registry::pull(&Client::new(), &place.store, &name, &Platform::host(), &|_, _| {})
+        .map(|image| image.descriptor.digest)
+        .map_err(|error| error.to_string().replace(host, "HOST"))
+}
+
+fn big_image(place: &Place) -> (LayoutDir, image::Descriptor) {
+    let layout = LayoutDir::new(place.path("layout"));
+    let mut noise = 1_u32;
+    let data: Vec<u8> = (0..300_000)
+        .map(|_| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        })
+        .collect();
+    let image = layout.image(&Platform::host().to_string(), &[tar_of(&[("noise", &data)])]);
+    (layout, image)
+}
+
+#[test]
+fn broken_connections_and_busy_servers_are_tried_again() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let asked = AtomicU64::new(0);
+    let host = one_image(&layout, &image, move |request, data| {
+        match (data.len() > 1000, asked.fetch_add(1, Ordering::Relaxed)) {
+            (false, _) => response("200 OK", "", &data),
+            (true, 0 | 1) => response("503 Busy", "Retry-After: 0\r\n", b""),
+            (true, 2) => {
+                let mut cut = response("200 OK", "", &data);
+                cut.truncate(cut.len() / 2);
+                cut
+            }
+            (true, _) => {
+                let range = request.to_ascii_lowercase();
+                let from = range.split("bytes=").nth(1).and_then(|r| r.split('-').next());
+                let from: usize = from.expect("a range is asked for").parse().expect("number");
+                assert!(from > 0);
+                let end = data.len() - 1;
+                let header = format!("Content-Range: bytes {from}-{end}/{}\r\n", data.len());
+                response("206 Partial Content", &header, &data[from..])
+            }
+        }
+    });
+    assert_eq!(pull(&place, &host), Ok(image.digest));
+}
+
+#[test]
+fn wrong_content_is_refused() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let changed = one_image(&layout, &image, |_, mut data| {
+        let last = data.len() - 1;
+        data[last] ^= 1;
+        response("200 OK", "", &data)
+    });
+    let error = pull(&place, &changed).expect_err("changed config");
+    assert!(error.contains("is damaged: its content has the digest"), "{error}");
+    let longer = one_image(&layout, &image, |_, mut data| {
+        if data.len() > 1000 {
+            data.push(0);
+        }
+        response("200 OK", "", &data)
+    });
+    let error = pull(&place, &longer).expect_err("longer layer");
+    assert!(error.contains("its descriptor says"), "{error}");
+    assert!(image::layers_of(&place.store, &image.digest).is_err(), "nothing may be kept");
+}
+
+#[test]
+fn anonymous_tokens_are_fetched_and_sent() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let open = one_image(&layout, &image, |_, data| response("200 OK", "", &data));
+    let host = serve(move |request| {
+        if request.contains("/token?") {
+            assert!(request.contains("service=here&scope=repository%3Asome%2Fimage%3Apull"));
+            return response("200 OK", "", br#"{"token":"let-me-in"}"#);
+        }
+        if request.contains("/v2/some")
+            && !request.to_ascii_lowercase().contains("bearer let-me-in")
+        {
+            let host = request
+                .lines()
+                .find_map(|l| l.to_ascii_lowercase().strip_prefix("host: ").map(str::to_owned));
+            let challenge = format!(
+                "WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"here\",\
+                 scope=\"repository:some/image:pull\"\r\n",
+                host.expect("host")
+            );
+            return response("401 Unauthorized", &challenge, b"");
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        // Blob stores are often elsewhere.
+        response("307 Temporary Redirect", &format!("Location: http://{open}{path}\r\n"), b"")
+    });
+    assert_eq!(pull(&place, &host), Ok(image.digest));
+}
+
+#[test]
+fn refusals_name_the_reference_and_the_reason() {
+    let place = Place::new();
+    let refuse = |status: &'static str, headers: &'static str, body: &'static str| {
+        let host = serve(move |request| {
+            if request.contains("/v2/ ") {
+                return response("200 OK", "", b"");
+            }
+            response(status, headers, body.as_bytes())
+        });
+        pull(&place, &host).expect_err(status)
+    };
+    let lines = [
+        refuse(
+            "403 Forbidden",
+            "",
+            r#"{"errors":[{"code":"DENIED","message":"not for you \u001b[31m"}]}"#,
+        ),
+        refuse("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", ""),
+        refuse("401 Unauthorized", "WWW-Authenticate: Bearer realm=\"ftp://x\"\r\n", ""),
+        refuse("418 I'm a teapot", "", "short and stout\nmore"),
+        refuse("200 OK", "Content-Type: text/html\r\n", "<html>"),
+        refuse("200 OK", "", r#"{"schemaVersion":1,"fsLayers":[]}"#),
+    ];
+    let text = lines.join("\n");
+    let shown =
+        text.split("sha256:").map(|part| part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    insta::assert_snapshot!(shown.collect::<Vec<_>>().join("DIGEST"), @"
+        HOST/some/image:1: pull access denied, the repository does not exist or needs authentication, which rbc cannot give yet: not for you [31m
+        HOST/some/image:1: pull access denied, the repository does not exist or needs authentication, which rbc cannot give yet
+        HOST/some/image:1: HOST names a token service without TLS: ftp://x
+        HOST/some/image:1: HOST answered 418 I'm a teapot: short and stout
+        HOST/some/image:1: manifest DIGEST: expected value at line 1 column 1
+        HOST/some/image:1: manifest DIGEST: it is of Docker's schema 1, which rbc does not read; push the image again with a current tool
+        ");
+}
