@@ -39,9 +39,9 @@ pub struct Diagnostic {
     /// What is wrong, in one line.
     pub message: String,
     /// The text and the place in it; `None` if the message is about no place.
-    pub location: Option<Location>,
-    /// What is said beside the caret; empty for a bare caret.
-    pub label: String,
+    pub location: Option<Box<Location>>,
+    /// What is said beside the caret, if anything.
+    pub label: Option<Box<str>>,
     /// Facts that explain the message.
     pub notes: Vec<String>,
     /// What to do about it.
@@ -65,7 +65,7 @@ impl Diagnostic {
             severity: Severity::Error,
             message: message.into(),
             location: None,
-            label: String::new(),
+            label: None,
             notes: Vec::new(),
             help: Vec::new(),
         }
@@ -78,13 +78,13 @@ impl Diagnostic {
 
     /// Says where.
     pub fn at(mut self, source: &Arc<SourceFile>, span: Span) -> Self {
-        self.location = Some(Location { source: Arc::clone(source), span });
+        self.location = Some(Box::new(Location { source: Arc::clone(source), span }));
         self
     }
 
     /// Says something beside the caret.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = label.into();
+    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
+        self.label = Some(label.into());
         self
     }
 
@@ -110,8 +110,8 @@ impl Diagnostic {
         let shown = self.location.as_ref().map(|place| Excerpt::around(&place.source, place.span));
         if let (Some(place), Some(shown)) = (&self.location, &shown) {
             let mut caret = AnnotationKind::Primary.span(shown.start..shown.end);
-            if !self.label.is_empty() {
-                caret = caret.label(&self.label);
+            if let Some(label) = &self.label {
+                caret = caret.label(&**label);
             }
             group = group.element(
                 Snippet::source(shown.text)
@@ -145,22 +145,24 @@ struct Excerpt<'a> {
 
 impl<'a> Excerpt<'a> {
     /// Longest part of a line that is worth showing, in bytes.
-    const MAX_LINE: usize = 4096;
+    const MAX_LINE: usize = 2048;
+    /// How much of a longer line is shown before the caret.
+    const MAX_LEAD: usize = 80;
 
     fn around(source: &'a SourceFile, span: Span) -> Self {
         let text = source.text();
-        let floor = |at: usize| text.floor_char_boundary(at.min(text.len()));
-        let (start, end) = (floor(span.start), floor(span.end.max(span.start)));
+        let start = source.char_boundary(span.start);
         let first_line = source.line_column(start).0;
-        let mut from = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        if start - from > Self::MAX_LINE {
-            from = text.floor_char_boundary(start - 80);
-        }
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         // A caret over many lines says no more than one over the first.
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let end = end.min(line_end);
-        let to = floor(line_end.min(end.max(start + 1).max(from + Self::MAX_LINE)));
-        let to = to.max(end).min(line_end.max(end));
+        let end = source.char_boundary(span.end.clamp(start, line_end));
+        // Of a very long line, what is near the start of the caret is shown.
+        let from = match start - line_start > Self::MAX_LINE {
+            true => source.char_boundary(start - Self::MAX_LEAD),
+            false => line_start,
+        };
+        let to = source.char_boundary(line_end.min(start + Self::MAX_LINE));
         let shown = text[from..to].trim_end_matches(['\r', '\n']);
         let limit = shown.len();
         Self {

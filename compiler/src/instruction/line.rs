@@ -155,10 +155,26 @@ impl<'a> Line<'a> {
 
     /// `NAME=value …` or `NAME value`, as in ENV and LABEL.
     pub(super) fn pairs(&self) -> Result<Vec<KeyValue>, Diagnostic> {
+        let pairs = self.pairs_or_blank()?;
+        if pairs.is_empty() {
+            return Err(self.none_given());
+        }
+        match pairs.iter().find(|pair| pair.key.text.is_empty()) {
+            Some(blank) => {
+                let message = format!("{} names can not be blank", self.keyword());
+                let message = self.error_at("blank-name", message, blank.value.span);
+                Err(message.label("the value of no name"))
+            }
+            None => Ok(pairs),
+        }
+    }
+
+    /// The same, with names that may be missing: triggers are not looked at closer.
+    pub(super) fn pairs_or_blank(&self) -> Result<Vec<KeyValue>, Diagnostic> {
         let keyword = self.keyword();
         let arguments = self.parts.arguments.clone();
         let words = words::quoted(self.text, arguments.clone(), self.escape);
-        let Some(first) = words.first() else { return Err(self.none_given()) };
+        let Some(first) = words.first() else { return Ok(Vec::new()) };
         if !self.text[first.clone()].contains('=') {
             let Some(space) = words::first_space(self.text, arguments.clone()) else {
                 let message = format!("{keyword} must have two arguments");
@@ -188,10 +204,6 @@ impl<'a> Line<'a> {
                 .error("missing-value", message, range)
                 .help("quote a value that holds spaces: name=\"two words\""));
         };
-        if equals == 0 {
-            let message = format!("{} names can not be blank", self.keyword());
-            return Err(self.error("blank-name", message, range).label("no name before ="));
-        }
         let equals = range.start + equals;
         Ok(KeyValue {
             key: self.word(range.start..equals),

@@ -6,6 +6,7 @@
 
 mod duration;
 mod flags;
+mod healthcheck;
 mod line;
 mod mount;
 mod parse;

@@ -1,15 +1,15 @@
 //! Raw instructions to typed ones.
 
-use rbc_ir::{Healthcheck, Network, Security};
+use rbc_ir::{Network, Security};
 
 use super::{
     Add, ArgDeclaration, Command, CommandLine, Copy, Device, From, InlineFile, Instruction,
     Onbuild, Run, Transfer,
-    duration::parse_duration,
     flags::{
         Flags,
         Kind::{List, Switch, Text},
     },
+    healthcheck::healthcheck,
     line::Line,
     mount,
 };
@@ -157,11 +157,14 @@ fn command(line: &Line<'_>, heredocs: &[Heredoc]) -> Result<Command, Diagnostic>
 
 fn unknown(line: &Line<'_>) -> Diagnostic {
     let range = line.parts.keyword.clone();
+    if range.is_empty() {
+        let message = "a continuation line without an instruction";
+        return line.error("unknown-instruction", message, range);
+    }
     let shown: String = line.text[range.clone()].chars().take(80).collect();
     let message = line.error("unknown-instruction", format!("unknown instruction: {shown}"), range);
     match suggest::nearest(&shown, KEYWORDS) {
         Some(near) => message.help(format!("did you mean {near}?")),
-        None if shown.is_empty() => message.help("a continuation line needs an instruction"),
         None => message.help(
             "each line starts with an instruction, such as RUN; end a line with \
                               the escape character to continue it on the next",
@@ -388,90 +391,6 @@ fn shell(line: &Line<'_>) -> Result<Vec<Word>, Diagnostic> {
     }
 }
 
-fn healthcheck(line: &Line<'_>) -> Result<Healthcheck, Diagnostic> {
-    let arguments = line.parts.arguments.clone();
-    let text = &line.text[arguments.clone()];
-    if text.is_empty() {
-        return Err(line.none_given());
-    }
-    let length = text.find(char::is_whitespace).unwrap_or(text.len());
-    let rest = text[length..].trim_start();
-    let kind = arguments.start..arguments.start + length;
-    let rest = arguments.end - rest.len()..arguments.end;
-    let command = line.command_line(rest.clone())?;
-    let name = text[..length].to_uppercase();
-    if name == "NONE" {
-        let is_empty = match &command {
-            CommandLine::Exec(words) => words.is_empty(),
-            CommandLine::Shell(text) => text.text.is_empty(),
-        };
-        if !is_empty {
-            let message = "HEALTHCHECK NONE takes no arguments";
-            return Err(line.error("healthcheck-none", message, rest));
-        }
-        return Ok(Healthcheck { test: vec![name], ..Healthcheck::default() });
-    }
-    let known = [
-        ("interval", Text),
-        ("timeout", Text),
-        ("start-period", Text),
-        ("start-interval", Text),
-        ("retries", Text),
-    ];
-    let flags = Flags::read(line, &known)?;
-    if name != "CMD" {
-        let message = format!("Unknown type {name:?} in HEALTHCHECK (try CMD)");
-        return Err(line
-            .error("healthcheck-type", message, kind)
-            .help("write `HEALTHCHECK CMD COMMAND` or `HEALTHCHECK NONE`"));
-    }
-    let missing =
-        || line.error("missing-argument", "Missing command after HEALTHCHECK CMD", kind.clone());
-    let test = match command {
-        CommandLine::Exec(words) if words.is_empty() => return Err(missing()),
-        CommandLine::Shell(text) if text.text.is_empty() => return Err(missing()),
-        CommandLine::Exec(words) => {
-            std::iter::once(name).chain(words.into_iter().map(|word| word.text)).collect()
-        }
-        CommandLine::Shell(text) => vec!["CMD-SHELL".to_owned(), text.text],
-    };
-    let interval = |flag: &str| interval(line, flag, flags.non_empty(flag));
-    Ok(Healthcheck {
-        test,
-        interval: interval("interval")?,
-        timeout: interval("timeout")?,
-        start_period: interval("start-period")?,
-        start_interval: interval("start-interval")?,
-        retries: retries(line, flags.non_empty("retries"))?,
-    })
-}
-
-/// A time of HEALTHCHECK in nanoseconds; 0 if it is not given.
-fn interval(line: &Line<'_>, flag: &str, value: Option<Word>) -> Result<i64, Diagnostic> {
-    const LEAST: i64 = 1_000_000;
-    let Some(value) = value else { return Ok(0) };
-    let fault = |message| line.error_at("bad-duration", message, value.span);
-    match parse_duration(&value.text) {
-        Ok(0) => Ok(0),
-        Ok(duration) if duration < LEAST => {
-            Err(fault(format!("interval {flag:?} cannot be less than 1ms")))
-        }
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(fault(format!("--{flag}: {error}"))
-            .help("a duration is a number with a unit, such as 30s, 1m30s or 250ms")),
-    }
-}
-
-fn retries(line: &Line<'_>, value: Option<Word>) -> Result<i64, Diagnostic> {
-    let Some(value) = value else { return Ok(0) };
-    let fault = |message| Err(line.error_at("bad-retries", message, value.span));
-    match value.text.parse::<i32>() {
-        Ok(retries) if retries < 0 => fault(format!("--retries cannot be negative ({retries})")),
-        Ok(retries) => Ok(retries.into()),
-        Err(_) => fault(format!("--retries: {:?} is not a number", value.text)),
-    }
-}
-
 fn onbuild(line: &Line<'_>, heredocs: &[Heredoc]) -> Result<Onbuild, Diagnostic> {
     if !line.has_arguments() {
         return Err(line.none_given());
@@ -505,7 +424,7 @@ fn onbuild(line: &Line<'_>, heredocs: &[Heredoc]) -> Result<Onbuild, Diagnostic>
 fn check_form(trigger: &Line<'_>) -> Result<(), Diagnostic> {
     let arguments = trigger.parts.arguments.clone();
     match trigger.keyword().as_str() {
-        "ENV" | "LABEL" if !arguments.is_empty() => trigger.pairs().map(drop),
+        "ENV" | "LABEL" => trigger.pairs_or_blank().map(drop),
         "ADD" | "COPY" | "VOLUME" | "CMD" | "ENTRYPOINT" | "RUN" | "SHELL" => {
             trigger.json(arguments).map(drop)
         }

@@ -1,6 +1,8 @@
 //! Parser directives: `# syntax=`, `# escape=` and `# check=` in the first lines of a file.
 
-use super::{Directive, DirectiveKind, Span, Word};
+use std::sync::Arc;
+
+use super::{Directive, DirectiveKind, SourceFile, Span, Word};
 use crate::diagnostic::Diagnostic;
 
 /// Reads directives until the first line that is none.
@@ -25,9 +27,14 @@ impl DirectiveReader {
         Self { found: Vec::new(), escape: '\\', done: false }
     }
 
-    /// Looks at the next line: `line` is its text from the first character that is no space, at
-    /// the byte `offset`. The error, if any, has no location beyond the span that comes with it.
-    pub(super) fn line(&mut self, line: &str, offset: usize) -> Result<Line, (Diagnostic, Span)> {
+    /// Looks at the next line of `source`: `line` is its text from the first character that is no
+    /// space, at the byte `offset`.
+    pub(super) fn line(
+        &mut self,
+        line: &str,
+        offset: usize,
+        source: &Arc<SourceFile>,
+    ) -> Result<Line, Diagnostic> {
         if self.done {
             return Ok(Line::Other);
         }
@@ -51,7 +58,7 @@ impl DirectiveReader {
         if self.found.iter().any(|directive| directive.kind == kind) {
             let name = name.to_ascii_lowercase();
             let message = format!("only one {name} parser directive can be used");
-            return Err((Diagnostic::error("duplicate-directive", message), span));
+            return Err(Diagnostic::error("duplicate-directive", message).at(source, span));
         }
         let directive = Directive { kind, value, span };
         if kind == DirectiveKind::Escape {
@@ -63,9 +70,7 @@ impl DirectiveReader {
                     let diagnostic = Diagnostic::error("bad-escape", message)
                         .label("neither ` nor \\")
                         .help("the escape directive takes a backslash (the default) or a backtick");
-                    let span = directive.value.span;
-                    self.found.push(directive);
-                    return Err((diagnostic, span));
+                    return Err(diagnostic.at(source, directive.value.span));
                 }
             }
         }

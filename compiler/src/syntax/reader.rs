@@ -12,29 +12,28 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 /// Reads all of a file.
 pub(super) fn read(source: Arc<SourceFile>) -> Result<Dockerfile, Diagnostics> {
     let mut reader = Reader {
+        source: &source,
         lines: Lines { text: source.text(), at: 0 },
         directives: DirectiveReader::new(),
         comments: Vec::new(),
         instructions: Vec::new(),
-        messages: Vec::new(),
+        messages: Diagnostics::new(),
     };
     while reader.step() {}
-    let Reader { directives, instructions, messages, .. } = reader;
-    let mut found: Diagnostics = Diagnostics::new();
-    found.extend(messages.into_iter().map(|(message, span)| message.at(&source, span)));
+    let Reader { directives, instructions, mut messages, .. } = reader;
     if instructions.is_empty() {
         let message = Diagnostic::error("no-instructions", "file with no instructions")
             .help("a Dockerfile starts with FROM, for example `FROM scratch`");
-        found.push(message.at(&source, Span::default()));
+        messages.push(message.at(&source, Span::default()));
     }
-    if found.has_errors() {
-        return Err(found);
+    if messages.has_errors() {
+        return Err(messages);
     }
     Ok(Dockerfile {
         escape: directives.escape,
         directives: directives.found,
         instructions,
-        warnings: found.into_iter().collect(),
+        warnings: messages.into_iter().collect(),
         source,
     })
 }
@@ -60,12 +59,13 @@ impl<'a> Lines<'a> {
 }
 
 struct Reader<'a> {
+    source: &'a Arc<SourceFile>,
     lines: Lines<'a>,
     directives: DirectiveReader,
     /// Comments that belong to the next instruction.
     comments: Vec<Comment>,
     instructions: Vec<RawInstruction>,
-    messages: Vec<(Diagnostic, Span)>,
+    messages: Diagnostics,
 }
 
 impl Reader<'_> {
@@ -82,7 +82,7 @@ impl Reader<'_> {
         }
         let trimmed = line.trim_start();
         let offset = start + (line.len() - trimmed.len());
-        match self.directives.line(trimmed, offset) {
+        match self.directives.line(trimmed, offset, self.source) {
             Ok(Line::Directive) => return true,
             Ok(Line::Other) => {}
             Err(message) => {
@@ -131,7 +131,7 @@ impl Reader<'_> {
         if let Some(span) = empty_line {
             let message = Diagnostic::warning("empty-continuation", "empty continuation line")
                 .help("remove the line, or make it a comment: it may become an error");
-            self.messages.push((message, span));
+            self.messages.push(message.at(self.source, span));
         }
         let heredocs = self.heredocs(&text, &mut end);
         let keyword = words::split(text.as_str(), self.directives.escape).keyword;
@@ -152,7 +152,7 @@ impl Reader<'_> {
                 let message = format!("a heredoc's delimiter is malformed: {error}");
                 let whole = words::trim(text.as_str(), 0..text.as_str().len());
                 let message = Diagnostic::error("heredoc-delimiter", message);
-                self.messages.push((message, text.span(whole)));
+                self.messages.push(message.at(self.source, text.span(whole)));
                 return Vec::new();
             }
         };
@@ -175,7 +175,7 @@ impl Reader<'_> {
                         )
                     });
                     let place = heredoc::place(text.as_str(), &opening);
-                    self.messages.push((message, text.span(place)));
+                    self.messages.push(message.at(self.source, text.span(place)));
                     return heredocs;
                 };
                 let line = trim_line_break(full);

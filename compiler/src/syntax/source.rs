@@ -73,9 +73,18 @@ impl SourceFile {
         self.text.get(span.range()).unwrap_or("")
     }
 
+    /// The start of the character that `offset` is in; the end of the text if it is behind it.
+    pub(crate) fn char_boundary(&self, offset: usize) -> usize {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        offset
+    }
+
     /// Line and column of a byte, both counted from 1; columns count characters.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
-        let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
+        let offset = self.char_boundary(offset);
         let line = self.lines.partition_point(|start| *start <= offset);
         let start = self.lines[line - 1];
         (line, self.text[start..offset].chars().count() + 1)

@@ -6,6 +6,9 @@ use std::ops::Range;
 /// The white space that separates words. Other Unicode spaces belong to a word.
 const SPACE: [char; 5] = ['\t', '\u{b}', '\u{c}', '\r', ' '];
 
+/// The white space around flags.
+const ENDS_FLAG: [char; 6] = ['\t', '\n', '\u{b}', '\u{c}', '\r', ' '];
+
 /// The parts of an instruction's text; ranges are in that text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parts {
@@ -56,7 +59,7 @@ fn split_flags(text: &str, from: usize, escape: char) -> (Vec<FlagWord>, usize) 
     let mut flags = Vec::new();
     let mut at = from;
     loop {
-        let rest = text[at..].trim_start();
+        let rest = text[at..].trim_start_matches(ENDS_FLAG);
         at = text.len() - rest.len();
         if !rest.starts_with("--") {
             return (flags, at);
@@ -77,7 +80,7 @@ fn unquote_flag(text: &str, escape: char) -> (String, usize) {
     let mut chars = text.char_indices();
     while let Some((at, char)) = chars.next() {
         match quote {
-            None if char.is_whitespace() => return (word, at),
+            None if ENDS_FLAG.contains(&char) => return (word, at),
             None if char == '\'' || char == '"' => quote = Some(char),
             Some(end) if char == end => quote = None,
             _ if char == escape => word.extend(chars.next().map(|(_, escaped)| escaped)),
