@@ -1,1 +1,269 @@
-//! (to be written)
+//! Executes a graph: plan ▸ key ▸ lookup ▸ execute ▸ snapshot.
+//!
+//! [`build`] looks every node up in the cache ([`plan`]), runs what is missing, independent nodes at
+//! the same time ([`schedule`]), and gives the layers of each target. Turning them into images and
+//! archives is the job of [`crate::export`].
+
+mod cache_mount;
+mod contexts;
+mod execute;
+mod images;
+mod log;
+mod mounts;
+mod plan;
+mod schedule;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use rbc_ir::{Digest, Graph, GraphError};
+
+pub use contexts::{ContextError, Contexts};
+
+use crate::{
+    fileop::FileOpError,
+    image::{ImageError, ReferenceError},
+    layer::LayerError,
+    progress::{Event, EventSink, StepId},
+    registry::RegistryError,
+    sandbox::{Cancel, Exit, SandboxError},
+    store::{LayerId, Store, StoreError},
+    tree::TreeError,
+};
+use plan::{Fate, Plan};
+
+/// Everything a build needs beside the graph.
+pub struct BuildOptions<'a> {
+    /// The local contexts that the graph's context nodes are read from.
+    pub contexts: &'a Contexts,
+    /// Folders or archives of the named contexts given as OCI layouts, by name.
+    pub oci_layouts: HashMap<String, PathBuf>,
+    /// Secrets by id.
+    pub secrets: HashMap<String, Vec<u8>>,
+    /// Sockets of ssh agents by id.
+    pub ssh_agents: HashMap<String, PathBuf>,
+    /// How many steps may run at the same time.
+    pub jobs: usize,
+    /// Where events go.
+    pub events: &'a dyn EventSink,
+    /// Stops the build.
+    pub cancel: &'a Cancel,
+    /// Name of this build in the log folder.
+    pub build_id: String,
+}
+
+/// What a build has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// The layers of each target of the graph, lowest first.
+    pub targets: Vec<Vec<LayerId>>,
+    /// How many steps were executed.
+    pub executed: usize,
+    /// How many steps were taken from the cache.
+    pub cached: usize,
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The graph is not well formed.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A step failed.
+    #[error("{name}: {cause}")]
+    Step {
+        /// Digest of the step's node.
+        node: Digest,
+        /// Name of the step.
+        name: String,
+        /// Why it failed.
+        cause: Box<BuildError>,
+        /// The last lines that it printed.
+        last_lines: Vec<String>,
+        /// The file with all that it printed, if it printed anything.
+        log: Option<PathBuf>,
+    },
+    /// A command ended with a code that is not 0.
+    #[error("process {command:?} did not complete successfully: {}", describe(.exit))]
+    Command {
+        /// The command as one line.
+        command: String,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The user stopped the build, or another step failed.
+    #[error("cancelled")]
+    Cancelled,
+    /// A secret that a step requires was not given.
+    #[error("secret {0:?} is required but was not given: use --secret id={0},src=FILE")]
+    MissingSecret(String),
+    /// A secret that cannot be an environment variable.
+    #[error("secret {0:?} is no text, so it cannot be an environment variable")]
+    SecretNotText(String),
+    /// An ssh agent that a step requires was not given.
+    #[error("ssh agent {0:?} is required but was not given: use --ssh {0}")]
+    MissingSsh(String),
+    /// An operation that this version cannot execute.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The command could not be run.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileOpError),
+    /// A context or layer cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A context is not what the graph was made for.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A layer cannot be finished.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// An image cannot be had.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A reference in the graph cannot be read.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// An image cannot be pulled.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Executes what the targets of `graph` need and the cache does not have.
+///
+/// # Errors
+/// The first failure: [`BuildError::Step`] with the step's name and last output, or what kept the
+/// build from starting. Results of steps that succeeded stay in the cache.
+pub fn build(
+    store: &Store,
+    graph: &Graph,
+    options: &BuildOptions<'_>,
+) -> Result<Built, BuildError> {
+    let plan = Plan::new(graph, store)?;
+    let numbers = step_numbers(graph);
+    let shown = numbers.iter().filter(|n| n.is_some()).count();
+    options.events.event(Event::Planned { steps: shown });
+    let cached = tell_cached(graph, &plan, &numbers, options.events);
+    let used: Vec<Digest> = (graph.nodes.keys().zip(&plan.fates))
+        .filter(|(_, fate)| matches!(fate, Fate::Cached(_)))
+        .map(|(digest, _)| *digest)
+        .collect();
+    store.touch_results(&used)?;
+
+    let executor = execute::Executor::new(store, graph, options, &plan);
+    let to_run: Vec<usize> =
+        (0..plan.fates.len()).filter(|&at| plan.fates[at] == Fate::Run).collect();
+    let needs: Vec<Vec<usize>> = to_run
+        .iter()
+        .map(|&at| {
+            let inputs = graph.nodes[at].inputs.iter();
+            let mut before: Vec<usize> = inputs
+                .filter_map(|i| to_run.binary_search(&graph.nodes.get_index_of(&i.node)?).ok())
+                .collect();
+            before.sort_unstable();
+            before.dedup();
+            before
+        })
+        .collect();
+    let urgency = schedule::chain_lengths(&needs);
+    let executed = AtomicUsize::new(0);
+    schedule::run_all(
+        &schedule::Dependencies { needs: &needs, urgency: &urgency },
+        options.jobs,
+        &|| options.cancel.cancel(),
+        &|step| {
+            let at = to_run[step];
+            let ran = run_step(&executor, at, numbers[at], options.events)?;
+            if ran && numbers[at].is_some() {
+                executed.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<(), BuildError>(())
+        },
+    )?;
+    let executed = executed.into_inner();
+    let targets = graph
+        .targets
+        .iter()
+        .map(|target| match &target.root {
+            Some(root) => executor.layers_of(root),
+            None => Ok(Vec::new()),
+        })
+        .collect::<Result<_, BuildError>>()?;
+    options.contexts.save();
+    Ok(Built { targets, executed, cached })
+}
+
+/// Numbers for the nodes that users see, from 1. Nodes without a name are details of others.
+fn step_numbers(graph: &Graph) -> Vec<Option<StepId>> {
+    let mut last = 0;
+    graph
+        .nodes
+        .keys()
+        .map(|digest| {
+            (!graph.node_meta(digest).name.is_empty()).then(|| {
+                last += 1;
+                last
+            })
+        })
+        .collect()
+}
+
+/// Tells of every step that does not run, and counts them.
+fn tell_cached(
+    graph: &Graph,
+    plan: &Plan,
+    numbers: &[Option<StepId>],
+    events: &dyn EventSink,
+) -> usize {
+    let mut cached = 0;
+    for (at, digest) in graph.nodes.keys().enumerate() {
+        if let (Some(step), true) = (numbers[at], plan.fates[at] != Fate::Run) {
+            cached += 1;
+            events.event(Event::StepCached { step, name: &graph.node_meta(digest).name, digest });
+        }
+    }
+    cached
+}
+
+/// Runs one step and tells of it. Gives whether it was executed rather than found.
+fn run_step(
+    executor: &execute::Executor<'_>,
+    at: usize,
+    step: Option<StepId>,
+    events: &dyn EventSink,
+) -> Result<bool, BuildError> {
+    let begin = Instant::now();
+    let result = executor.run(at, step);
+    if let Some(step) = step {
+        let told = result.as_ref().err().map(ToString::to_string);
+        let ran = !matches!(result, Ok(execute::Outcome::Found));
+        if ran {
+            events.event(Event::StepFinished {
+                step,
+                error: told.as_deref(),
+                elapsed: begin.elapsed(),
+            });
+        }
+    }
+    match result {
+        Ok(outcome) => Ok(outcome == execute::Outcome::Executed),
+        Err(error) => Err(executor.explain(at, error)),
+    }
+}
+
+fn describe(exit: &Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code: {code}"),
+        Exit::Signal(signal) => format!("killed by signal {signal}"),
+    }
+}

@@ -1,0 +1,180 @@
+//! The local contexts of a build: opened once, hashed through a stat index, checked against what
+//! the graph pins.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use rbc_ir::{ContextSource, Digest, Selection};
+
+use crate::{
+    store::Store,
+    tree::{ContextTree, SourceTree, StatIndex, TreeError, selection_digest},
+};
+
+use super::schedule::on_cpu_pool;
+
+/// Why a local context cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// The graph needs a context that was not given.
+    #[error("the graph needs the build context {0:?}: give it with --build-context {0}=DIR")]
+    NotGiven(String),
+    /// The files are not those that the graph was compiled from.
+    #[error(
+        "{what} in {path} is not what the graph was compiled from (expected {expected}, found {actual}): \
+         compile again, or give the folder that it was compiled from with --context"
+    )]
+    Differs {
+        /// What was selected, for people.
+        what: String,
+        /// The context's folder.
+        path: PathBuf,
+        /// Digest in the graph.
+        expected: Digest,
+        /// Digest of what is there.
+        actual: Digest,
+    },
+    /// Files changed while they were being copied.
+    #[error("{what} in {path} changed while it was being copied: run the build again")]
+    Changed {
+        /// What was selected, for people.
+        what: String,
+        /// The context's folder.
+        path: PathBuf,
+    },
+    /// The context cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// The local contexts of a build by name; the main build context has the empty name.
+pub struct Contexts {
+    contexts: HashMap<String, Context>,
+    /// Digests that were found to hold in this process.
+    checked: Mutex<HashMap<(String, Selection), Digest>>,
+}
+
+struct Context {
+    path: PathBuf,
+    ignore: Vec<String>,
+    index_path: PathBuf,
+    open: OnceLock<Open>,
+}
+
+struct Open {
+    tree: ContextTree,
+    index: StatIndex,
+}
+
+impl Contexts {
+    /// No contexts.
+    pub fn new() -> Self {
+        Self { contexts: HashMap::new(), checked: Mutex::default() }
+    }
+
+    /// Adds the folder `path` as the context `name`, less what `ignore` (Docker patterns) hides.
+    /// Nothing is read before it is needed.
+    pub fn add(&mut self, store: &Store, name: &str, path: PathBuf, ignore: Vec<String>) {
+        let absolute = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let index_path = store.stat_index_path(&absolute);
+        let context = Context { path, ignore, index_path, open: OnceLock::new() };
+        self.contexts.insert(name.to_owned(), context);
+    }
+
+    /// The folder of a context.
+    pub fn path(&self, name: &str) -> Option<&Path> {
+        self.contexts.get(name).map(|context| context.path.as_path())
+    }
+
+    /// The files of a context.
+    pub fn tree(&self, name: &str) -> Result<&dyn SourceTree, ContextError> {
+        Ok(&self.open(name)?.tree)
+    }
+
+    /// Merkle digest of what `selection` takes from a context.
+    pub fn digest(&self, name: &str, selection: &Selection) -> Result<Digest, ContextError> {
+        let key = (name.to_owned(), selection.clone());
+        if let Some(known) = self.checked().get(&key) {
+            return Ok(*known);
+        }
+        let digest = self.hash(name, selection)?;
+        self.checked().insert(key, digest);
+        Ok(digest)
+    }
+
+    /// Checks that a context holds what the graph pins.
+    pub(super) fn check(&self, source: &ContextSource) -> Result<(), ContextError> {
+        let actual = self.digest(&source.name, &source.selection)?;
+        if actual == source.digest {
+            return Ok(());
+        }
+        Err(ContextError::Differs {
+            what: describe(&source.selection),
+            path: self.path(&source.name).map(Path::to_owned).unwrap_or_default(),
+            expected: source.digest,
+            actual,
+        })
+    }
+
+    /// Checks once more, after the files were read: what was copied is what was pinned only if
+    /// nothing changed in between.
+    pub(super) fn check_again(&self, source: &ContextSource) -> Result<(), ContextError> {
+        let changed = || ContextError::Changed {
+            what: describe(&source.selection),
+            path: self.path(&source.name).map(Path::to_owned).unwrap_or_default(),
+        };
+        match self.hash(&source.name, &source.selection) {
+            Ok(actual) if actual == source.digest => Ok(()),
+            Ok(_) | Err(ContextError::Tree(TreeError::NotFound(..) | TreeError::Changed(_))) => {
+                Err(changed())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps what was hashed for the next build. Failing to costs time, not correctness.
+    pub fn save(&self) {
+        for context in self.contexts.values() {
+            if let Some(open) = context.open.get() {
+                let _ = open.index.save(&context.index_path);
+            }
+        }
+    }
+
+    fn hash(&self, name: &str, selection: &Selection) -> Result<Digest, ContextError> {
+        let open = self.open(name)?;
+        Ok(on_cpu_pool(|| selection_digest(&open.tree, selection, &open.index))?)
+    }
+
+    fn open(&self, name: &str) -> Result<&Open, ContextError> {
+        let context =
+            self.contexts.get(name).ok_or_else(|| ContextError::NotGiven(name.to_owned()))?;
+        if let Some(open) = context.open.get() {
+            return Ok(open);
+        }
+        let tree = ContextTree::open(&context.path, &context.ignore)?;
+        let index = StatIndex::load(&context.index_path);
+        Ok(context.open.get_or_init(|| Open { tree, index }))
+    }
+
+    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Selection), Digest>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Contexts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A selection in words.
+fn describe(selection: &Selection) -> String {
+    match selection.paths.as_slice() {
+        [] => "the content".to_owned(),
+        paths => paths.iter().map(|p| format!("{:?}", p.path)).collect::<Vec<_>>().join(", "),
+    }
+}

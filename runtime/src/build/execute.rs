@@ -1,0 +1,383 @@
+//! Executes single nodes and keeps their results.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use rbc_ir::{ContextSource, Digest, Exec, FileOp, Graph, Input, Node, Op, Source};
+
+use super::{
+    BuildError, BuildOptions, images,
+    log::StepLog,
+    mounts::{self, StepMounts},
+    plan::{Fate, Plan},
+    schedule::on_cpu_pool,
+};
+use crate::{
+    fileop, layer,
+    progress::{Event, StepId, Stream},
+    sandbox,
+    store::{CachedResult, LayerId, Store, StoreError, StoredResult, TmpDir},
+    tree::{LayerStack, SourceTree},
+};
+
+/// How long a step waits before it asks again whether another process has finished the same step.
+const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// How a step came to its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was executed.
+    Executed,
+    /// Another process had made it in the meantime, or there was nothing to do.
+    Found,
+}
+
+/// What is known of a node while the build runs.
+#[derive(Clone, Debug)]
+enum Value {
+    /// Layers, with the identity of the result they are.
+    Result(CachedResult),
+    /// An empty root.
+    Scratch,
+    /// Files of a context, read in place.
+    Context,
+}
+
+pub(super) struct Executor<'a> {
+    pub(super) store: &'a Store,
+    pub(super) graph: &'a Graph,
+    pub(super) options: &'a BuildOptions<'a>,
+    /// Set once a node is done.
+    values: Vec<OnceLock<Value>>,
+    /// Logs of the steps that were executed.
+    logs: Vec<OnceLock<StepLog>>,
+}
+
+/// A layer being made: its folder and the time of the file system when it was begun.
+pub(super) struct NewLayer {
+    work: TmpDir,
+    started: layer::Started,
+}
+
+impl NewLayer {
+    pub(super) fn begin(store: &Store) -> Result<Self, BuildError> {
+        let work = store.tmp_dir()?;
+        for name in ["upper", "work"] {
+            let path = work.path().join(name);
+            fs::create_dir(&path).map_err(StoreError::io("cannot create", &path))?;
+            // The upper folder is the root that the step sees, whatever the user's umask is.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+                .map_err(StoreError::io("cannot change the mode of", &path))?;
+        }
+        let started = layer::Started::of(&work.path().join("upper"))?;
+        Ok(Self { work, started })
+    }
+
+    /// The folder that becomes the layer.
+    pub(super) fn upper(&self) -> PathBuf {
+        self.work.path().join("upper")
+    }
+
+    /// Overlayfs's own work folder, on the same file system.
+    pub(super) fn overlay_work(&self) -> PathBuf {
+        self.work.path().join("work")
+    }
+
+    /// Publishes the layer.
+    fn publish(self, store: &Store) -> Result<LayerId, BuildError> {
+        layer::commit(&self.upper(), &self.started)?;
+        let id = LayerId::unique();
+        store.publish_layer(&self.upper(), &id)?;
+        Ok(id)
+    }
+}
+
+impl<'a> Executor<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        graph: &'a Graph,
+        options: &'a BuildOptions<'a>,
+        plan: &Plan,
+    ) -> Self {
+        let values = plan
+            .fates
+            .iter()
+            .map(|fate| match fate {
+                Fate::Cached(result) => OnceLock::from(Value::Result(result.clone())),
+                Fate::Run | Fate::Unneeded => OnceLock::new(),
+            })
+            .collect();
+        let logs = plan.fates.iter().map(|_| OnceLock::new()).collect();
+        Self { store, graph, options, values, logs }
+    }
+
+    /// Executes the node at a position, all of whose inputs are done.
+    pub(super) fn run(&self, at: usize, step: Option<StepId>) -> Result<Outcome, BuildError> {
+        let (digest, node) = self.graph.nodes.get_index(at).expect("positions are of this graph");
+        if self.options.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let (value, outcome) = match &node.op {
+            Op::Source(Source::Scratch) => (Value::Scratch, Outcome::Found),
+            Op::Source(Source::Context(context)) => {
+                self.options.contexts.check(context)?;
+                (Value::Context, Outcome::Found)
+            }
+            _ => {
+                let (result, outcome) = self.result(at, digest, node, step)?;
+                (Value::Result(result), outcome)
+            }
+        };
+        let _ = self.values[at].set(value);
+        Ok(outcome)
+    }
+
+    /// Makes a node's result unless another process is making or has made the same one.
+    fn result(
+        &self,
+        at: usize,
+        digest: &Digest,
+        node: &Node,
+        step: Option<StepId>,
+    ) -> Result<(CachedResult, Outcome), BuildError> {
+        let meta = self.graph.node_meta(digest);
+        let inputs = self.input_ids(node);
+        let _lock = self.lock(digest)?;
+        if !meta.no_cache
+            && let Some(found) = self.store.result(digest)?
+            && found.stored.inputs == inputs
+        {
+            if let Some(step) = step {
+                self.options.events.event(Event::StepCached { step, name: &meta.name, digest });
+            }
+            return Ok((found, Outcome::Found));
+        }
+        if let Some(step) = step {
+            self.options.events.event(Event::StepStarted { step, name: &meta.name, digest });
+        }
+        let begin = Instant::now();
+        let layers = self.execute(at, digest, node, step)?;
+        let stored =
+            StoredResult { layers, inputs, name: meta.name.clone(), elapsed: begin.elapsed() };
+        Ok((self.store.put_result(digest, stored)?, Outcome::Executed))
+    }
+
+    /// Waits for the lock on a key. Another process that holds it is making this very result.
+    fn lock(&self, digest: &Digest) -> Result<crate::store::KeyLock, BuildError> {
+        loop {
+            if let Some(lock) = self.store.try_lock_key(digest)? {
+                return Ok(lock);
+            }
+            if self.options.cancel.is_cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    fn execute(
+        &self,
+        at: usize,
+        digest: &Digest,
+        node: &Node,
+        step: Option<StepId>,
+    ) -> Result<Vec<LayerId>, BuildError> {
+        match &node.op {
+            Op::Source(Source::Image(source)) => images::fetch_layers(
+                self.store,
+                source,
+                &self.options.oci_layouts,
+                &images::FetchProgress { events: self.options.events, step },
+            ),
+            Op::Source(Source::Git(source)) => Err(BuildError::Unsupported(format!(
+                "git sources are not supported yet: {}",
+                source.url
+            ))),
+            Op::Source(Source::Http(source)) => Err(BuildError::Unsupported(format!(
+                "HTTP sources are not supported yet: {}",
+                source.url
+            ))),
+            Op::Source(Source::Scratch) => Ok(Vec::new()),
+            Op::Source(Source::Context(source)) => self.context_layers(source),
+            Op::Exec(exec) => self.exec(at, digest, node, exec, step),
+            Op::File(file) => self.file(node, file),
+            Op::Merge => {
+                let mut layers = self.layers_of(&node.inputs[0])?;
+                for input in &node.inputs[1..] {
+                    layers.extend(self.layers_of(input)?);
+                }
+                Ok(layers)
+            }
+            Op::Diff => {
+                let lower = self.layers_of(&node.inputs[0])?;
+                let upper = self.layers_of(&node.inputs[1])?;
+                match upper.strip_prefix(lower.as_slice()) {
+                    Some(added) => Ok(added.to_vec()),
+                    None => Err(BuildError::Unsupported(
+                        "diff of two results that do not share their lower layers".to_owned(),
+                    )),
+                }
+            }
+        }
+    }
+
+    fn exec(
+        &self,
+        at: usize,
+        digest: &Digest,
+        node: &Node,
+        exec: &Exec,
+        step: Option<StepId>,
+    ) -> Result<Vec<LayerId>, BuildError> {
+        let meta = self.graph.node_meta(digest);
+        let mut layers = self.layers_of(&node.inputs[0])?;
+        let new = NewLayer::begin(self.store)?;
+        let mounts = StepMounts::prepare(self, node, exec)?;
+        let log_name = format!("{}.log", step.unwrap_or(at));
+        let log_dir = self.store.root().join("logs").join(&self.options.build_id);
+        let log = self.logs[at].get_or_init(|| StepLog::new(log_dir.join(log_name)));
+        let run = sandbox::Step {
+            lowers: self.mount_dirs(&layers),
+            upper: new.upper(),
+            work: new.overlay_work(),
+            exec: exec.clone(),
+            mounts: mounts.mounts.clone(),
+            extra_env: meta.proxy_env.iter().chain(&mounts.secret_env).cloned().collect(),
+        };
+        let mut output = |stream: sandbox::Stream, data: &[u8]| {
+            let stream = match stream {
+                sandbox::Stream::Stdout => Stream::Stdout,
+                sandbox::Stream::Stderr => Stream::Stderr,
+            };
+            // A full disk must not lose what is shown as well; the step itself will notice.
+            let _ = log.write(data);
+            if let Some(step) = step {
+                self.options.events.event(Event::StepOutput { step, stream, data });
+            }
+        };
+        let exit = match sandbox::run(&run, &mut output, self.options.cancel) {
+            Err(sandbox::SandboxError::Cancelled) => return Err(BuildError::Cancelled),
+            exit => exit?,
+        };
+        if !exit.success() {
+            return Err(BuildError::Command { command: exec.args.join(" "), exit });
+        }
+        drop(mounts);
+        layers.push(new.publish(self.store)?);
+        Ok(layers)
+    }
+
+    fn file(&self, node: &Node, file: &FileOp) -> Result<Vec<LayerId>, BuildError> {
+        let mut layers = self.layers_of(&node.inputs[0])?;
+        let base = LayerStack::new(self.dirs(&layers));
+        let mut stacks: Vec<Option<LayerStack>> = Vec::with_capacity(node.inputs.len());
+        for (number, input) in node.inputs.iter().enumerate() {
+            stacks.push(match self.value(input) {
+                Some(Value::Context) => None,
+                _ if number == 0 => None,
+                _ => Some(LayerStack::new(self.dirs(&self.layers_of(input)?))),
+            });
+        }
+        let mut inputs: Vec<Option<&dyn SourceTree>> = Vec::with_capacity(stacks.len());
+        let mut contexts: Vec<&ContextSource> = Vec::new();
+        for (input, stack) in node.inputs.iter().zip(&stacks) {
+            inputs.push(match (stack, self.graph.node(input).map(|n| &n.op)) {
+                (Some(stack), _) => Some(stack),
+                (None, Some(Op::Source(Source::Context(source)))) => {
+                    contexts.push(source);
+                    Some(self.options.contexts.tree(&source.name)?)
+                }
+                (None, _) => Some(&base),
+            });
+        }
+        let new = NewLayer::begin(self.store)?;
+        on_cpu_pool(|| {
+            fileop::run(file, &base, &inputs, &new.upper(), &fileop::FileOpOptions::default())
+        })?;
+        for source in contexts {
+            self.options.contexts.check_again(source)?;
+        }
+        layers.push(new.publish(self.store)?);
+        Ok(layers)
+    }
+
+    /// The selected files of a context as a layer, for mounts and merges. Made once for a content.
+    fn context_layers(&self, source: &ContextSource) -> Result<Vec<LayerId>, BuildError> {
+        let tree = self.options.contexts.tree(&source.name)?;
+        let new = NewLayer::begin(self.store)?;
+        let empty = LayerStack::new(Vec::new());
+        let op = FileOp { actions: mounts::copies_of(&source.selection) };
+        on_cpu_pool(|| {
+            let inputs = [Some(&empty as &dyn SourceTree), Some(tree)];
+            fileop::run(&op, &empty, &inputs, &new.upper(), &fileop::FileOpOptions::default())
+        })?;
+        self.options.contexts.check_again(source)?;
+        Ok(vec![new.publish(self.store)?])
+    }
+
+    /// The layers of a node that is done, lowest first.
+    pub(super) fn layers_of(&self, input: &Input) -> Result<Vec<LayerId>, BuildError> {
+        match self.value(input) {
+            Some(Value::Result(result)) => Ok(result.stored.layers),
+            Some(Value::Context) => {
+                let (at, digest, node) =
+                    self.graph.nodes.get_full(&input.node).expect("inputs are of this graph");
+                Ok(self.result(at, digest, node, None)?.0.stored.layers)
+            }
+            Some(Value::Scratch) | None => Ok(Vec::new()),
+        }
+    }
+
+    /// Folders of the layers that a mount of `layers` is made of.
+    pub(super) fn mount_dirs(&self, layers: &[LayerId]) -> Vec<PathBuf> {
+        self.dirs(&topmost(layers))
+    }
+
+    /// Folders of layers.
+    pub(super) fn dirs(&self, layers: &[LayerId]) -> Vec<PathBuf> {
+        layers.iter().map(|id| self.store.layer_dir(id)).collect()
+    }
+
+    fn value(&self, input: &Input) -> Option<Value> {
+        self.values[self.graph.nodes.get_index_of(&input.node)?].get().cloned()
+    }
+
+    /// The identities of the results that a node is made from.
+    fn input_ids(&self, node: &Node) -> Vec<(Digest, Digest)> {
+        node.inputs
+            .iter()
+            .filter_map(|input| match self.value(input)? {
+                Value::Result(result) => Some((input.node, result.id)),
+                Value::Scratch | Value::Context => None,
+            })
+            .collect()
+    }
+
+    /// Adds to a failure which step failed and what it printed last.
+    pub(super) fn explain(&self, at: usize, error: BuildError) -> BuildError {
+        let (digest, _) = self.graph.nodes.get_index(at).expect("positions are of this graph");
+        let log = self.logs[at].get();
+        BuildError::Step {
+            node: *digest,
+            name: self.graph.node_meta(digest).name.clone(),
+            last_lines: log.map(|log| log.last_lines(20)).unwrap_or_default(),
+            log: log.map(|log| log.path().to_owned()).filter(|path| Path::exists(path)),
+            cause: Box::new(error),
+        }
+    }
+}
+
+/// The layers with only the topmost of several equal ones: overlayfs refuses a folder that is
+/// there twice, and what is in the lower one is covered anyway.
+fn topmost(layers: &[LayerId]) -> Vec<LayerId> {
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<LayerId> =
+        layers.iter().rev().filter(|id| seen.insert(*id)).cloned().collect();
+    kept.reverse();
+    kept
+}

@@ -1,0 +1,164 @@
+//! Turns the mounts of an exec node into what the sandbox mounts.
+
+use std::{fs, path::Path};
+
+use rbc_ir::{CopyAction, Exec, FileAction, FileOp, MountKind, Node, SelectPath, Selection};
+
+use super::{
+    BuildError,
+    cache_mount::{CacheMount, CacheSpec},
+    execute::Executor,
+};
+use crate::{
+    fileop,
+    sandbox::{Access, HostMount, HostSource},
+    store::StoreError,
+    tree::{LayerStack, SourceTree},
+};
+
+/// The mounts of one step, with what must be held while it runs.
+pub(super) struct StepMounts {
+    pub(super) mounts: Vec<HostMount>,
+    /// Secrets for environment variables, as `NAME=value`.
+    pub(super) secret_env: Vec<String>,
+    _caches: Vec<CacheMount>,
+}
+
+impl StepMounts {
+    /// Looks everything up and takes the cache folders.
+    pub(super) fn prepare(
+        executor: &Executor<'_>,
+        node: &Node,
+        exec: &Exec,
+    ) -> Result<Self, BuildError> {
+        let options = executor.options;
+        let mut caches: Vec<CacheMount> = Vec::new();
+        let mut mounts: Vec<Option<HostMount>> = Vec::with_capacity(exec.mounts.len());
+        mounts.resize_with(exec.mounts.len(), || None);
+        // Locked caches are taken in the order of their ids, so that two steps that want the same
+        // ones cannot each wait for the other.
+        let mut order: Vec<usize> = (0..exec.mounts.len()).collect();
+        order.sort_by_key(|&at| match &exec.mounts[at].kind {
+            MountKind::Cache { id, .. } => Some(id.as_str()),
+            _ => None,
+        });
+        for at in order {
+            let mount = &exec.mounts[at];
+            let source = match &mount.kind {
+                MountKind::Bind { input, source } => {
+                    let layers = executor.layers_of(&node.inputs[*input as usize])?;
+                    HostSource::Layers {
+                        lowers: executor.mount_dirs(&layers),
+                        path: source.clone(),
+                    }
+                }
+                MountKind::Cache { id, sharing, input, source, mode, uid, gid } => {
+                    let prepare = |path: &Path| {
+                        if let Some(input) = input {
+                            let layers = executor.layers_of(&node.inputs[*input as usize])?;
+                            fill(&LayerStack::new(executor.dirs(&layers)), source, path)?;
+                        }
+                        set_mode_and_owner(path, *mode, *uid, *gid)
+                    };
+                    let spec = CacheSpec { id, sharing: *sharing, prepare: &prepare };
+                    let cache = CacheMount::take(executor.store, &spec, options.cancel)?;
+                    let path = cache.path().to_owned();
+                    caches.push(cache);
+                    HostSource::Path(path)
+                }
+                MountKind::Tmpfs { size } => HostSource::Tmpfs { size: *size },
+                MountKind::Secret { id, required, mode, uid, gid } => {
+                    match options.secrets.get(id) {
+                        Some(data) => HostSource::File {
+                            data: data.clone(),
+                            mode: *mode,
+                            uid: *uid,
+                            gid: *gid,
+                        },
+                        None if *required => return Err(BuildError::MissingSecret(id.clone())),
+                        None => continue,
+                    }
+                }
+                MountKind::Ssh { id, required, .. } => match options.ssh_agents.get(id) {
+                    // The socket keeps the owner and mode that it has on the host.
+                    Some(socket) => HostSource::Path(socket.clone()),
+                    None if *required => return Err(BuildError::MissingSsh(id.clone())),
+                    None => continue,
+                },
+            };
+            mounts[at] = Some(HostMount {
+                target: mount.target.clone(),
+                source,
+                access: if mount.read_only { Access::ReadOnly } else { Access::ReadWrite },
+            });
+        }
+        let mut secret_env = Vec::new();
+        for wanted in &exec.secret_env {
+            match options.secrets.get(&wanted.id) {
+                Some(data) => match std::str::from_utf8(data) {
+                    Ok(value) => secret_env.push(format!("{}={value}", wanted.name)),
+                    Err(_) => return Err(BuildError::SecretNotText(wanted.id.clone())),
+                },
+                None if wanted.required => {
+                    return Err(BuildError::MissingSecret(wanted.id.clone()));
+                }
+                None => {}
+            }
+        }
+        Ok(Self { mounts: mounts.into_iter().flatten().collect(), secret_env, _caches: caches })
+    }
+}
+
+/// Copies what is at `source` into the empty folder `path`.
+fn fill(tree: &LayerStack, source: &str, path: &Path) -> Result<(), BuildError> {
+    let empty = LayerStack::new(Vec::new());
+    let copy = CopyAction { source: source.to_owned(), ..plain_copy() };
+    let op = FileOp { actions: vec![FileAction::Copy(copy)] };
+    let inputs = [Some(&empty as &dyn SourceTree), Some(tree)];
+    // Steps write to a cache folder, so nothing in it may be shared with a layer.
+    let options = fileop::FileOpOptions { sharing: fileop::Sharing::Copy };
+    Ok(fileop::run(&op, &empty, &inputs, path, &options)?)
+}
+
+/// A copy of the root of input 1 to the root, as it is.
+fn plain_copy() -> CopyAction {
+    CopyAction {
+        input: 1,
+        source: "/".to_owned(),
+        dest: "/".to_owned(),
+        owner: None,
+        mode: None,
+        wildcard: false,
+        follow_symlinks: false,
+        unpack: false,
+        parents: false,
+        exclude: Vec::new(),
+        allow_missing: false,
+    }
+}
+
+fn set_mode_and_owner(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), BuildError> {
+    use std::os::unix::fs::PermissionsExt;
+    crate::layer::owner::set(path, uid, gid)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(StoreError::io("cannot change the mode of", path))?;
+    Ok(())
+}
+
+/// Copies that bring what a context selection names to the same paths of an empty root.
+pub(super) fn copies_of(selection: &Selection) -> Vec<FileAction> {
+    if selection.paths.is_empty() {
+        let exclude = selection.exclude.clone();
+        return vec![FileAction::Copy(CopyAction { exclude, ..plain_copy() })];
+    }
+    let copy = |path: &SelectPath| {
+        FileAction::Copy(CopyAction {
+            source: path.path.clone(),
+            wildcard: path.wildcard,
+            parents: true,
+            exclude: selection.exclude.clone(),
+            ..plain_copy()
+        })
+    };
+    selection.paths.iter().map(copy).collect()
+}

@@ -1,0 +1,92 @@
+//! Decides which nodes run and which are taken from the cache.
+//!
+//! A node's digest is its cache key, so one look-up a node tells all. Two things make a result
+//! that is there unusable: the user asked for a new one (`--no-cache`), or something it was made
+//! from has been made anew since, perhaps by another build.
+
+use std::collections::HashMap;
+
+use rbc_ir::{Digest, Graph, Op, Source};
+
+use crate::store::{CachedResult, Result, Store};
+
+/// What happens to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing that runs needs it.
+    Unneeded,
+    /// Its cached result is used.
+    Cached(CachedResult),
+    /// It is executed.
+    Run,
+}
+
+/// The fates of all nodes of a graph, by position.
+pub(super) struct Plan {
+    pub fates: Vec<Fate>,
+}
+
+/// A node's standing in the cache, before it is known whether anything needs it.
+enum Standing {
+    Missing,
+    /// There is a result, or a wish for a new one, that makes older dependants unusable.
+    Stale,
+    Valid(CachedResult),
+    /// Not a result of its own: scratch, or a context that is read in place.
+    Transparent,
+}
+
+/// Whether a node has no result of its own in the cache.
+pub(super) fn is_transparent(op: &Op) -> bool {
+    matches!(op, Op::Source(Source::Scratch | Source::Context(_)))
+}
+
+impl Plan {
+    /// Looks up every node of the graph.
+    pub(super) fn new(graph: &Graph, store: &Store) -> Result<Self> {
+        let mut standings: Vec<Standing> = Vec::with_capacity(graph.nodes.len());
+        for (digest, node) in &graph.nodes {
+            let inputs: Vec<usize> =
+                node.inputs.iter().filter_map(|i| graph.nodes.get_index_of(&i.node)).collect();
+            let standing = if is_transparent(&node.op) {
+                Standing::Transparent
+            } else if graph.node_meta(digest).no_cache
+                || inputs.iter().any(|&i| matches!(standings[i], Standing::Stale))
+            {
+                Standing::Stale
+            } else {
+                match store.result(digest)? {
+                    None => Standing::Missing,
+                    Some(result) => {
+                        let used: HashMap<Digest, Digest> =
+                            result.stored.inputs.iter().copied().collect();
+                        let replaced = node.inputs.iter().zip(&inputs).any(|(input, &at)| {
+                            matches!(&standings[at], Standing::Valid(now)
+                                if used.get(&input.node).is_some_and(|then| *then != now.id))
+                        });
+                        if replaced { Standing::Stale } else { Standing::Valid(result) }
+                    }
+                }
+            };
+            standings.push(standing);
+        }
+
+        let mut fates = vec![Fate::Unneeded; standings.len()];
+        let mut stack: Vec<usize> =
+            graph.targets.iter().filter_map(|t| graph.nodes.get_index_of(&t.root?.node)).collect();
+        while let Some(at) = stack.pop() {
+            if fates[at] != Fate::Unneeded {
+                continue;
+            }
+            fates[at] = match &standings[at] {
+                Standing::Valid(result) => Fate::Cached(result.clone()),
+                Standing::Missing | Standing::Stale | Standing::Transparent => {
+                    let inputs = &graph.nodes[at].inputs;
+                    stack.extend(inputs.iter().filter_map(|i| graph.nodes.get_index_of(&i.node)));
+                    Fate::Run
+                }
+            };
+        }
+        Ok(Self { fates })
+    }
+}
