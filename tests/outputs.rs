@@ -1,0 +1,153 @@
+//! What comes out of a build, as other tools read it.
+
+mod support;
+
+use std::{fs, process::Command};
+
+use support::{Bench, need, output::Oci};
+
+const DOCKERFILE: &str = "FROM busybox AS made
+RUN mkdir /d && echo data > /d/f && ln -s f /d/l && chmod 750 /d
+FROM busybox
+COPY --from=made /d /d
+RUN rm /etc/group && echo 1 > /made
+ENV A=1
+CMD [\"cat\", \"/d/f\"]
+";
+
+fn built(outputs: &str) -> Bench {
+    let bench = Bench::with_busybox();
+    bench.write("c/Dockerfile", DOCKERFILE);
+    bench.rbc(&format!("build {outputs} c")).ok();
+    bench
+}
+
+/// Runs a tool that must succeed, and gives what it printed.
+#[track_caller]
+fn tool(bench: &Bench, program: &str, arguments: &str) -> String {
+    need(program, program);
+    let output = Command::new(program)
+        .args(arguments.split_whitespace())
+        .current_dir(bench.path(""))
+        .output()
+        .expect("the tool starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments}: {stderr}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn skopeo_and_umoci_read_an_oci_archive() {
+    let bench = built("-o type=oci,dest=out.tar");
+    let config = tool(&bench, "skopeo", "inspect --config oci-archive:out.tar");
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["config"]["Cmd"], serde_json::json!(["cat", "/d/f"]));
+    tool(&bench, "skopeo", "--insecure-policy copy oci-archive:out.tar oci:layout:x");
+    tool(&bench, "umoci", "unpack --image layout:x bundle");
+    assert_eq!(bench.read("bundle/rootfs/d/f"), "data\n");
+    assert!(!bench.path("bundle/rootfs/etc/group").exists());
+}
+
+#[test]
+fn skopeo_reads_a_docker_archive() {
+    let bench = built("-t org/app:1 -o type=docker,dest=out.tar");
+    let config = tool(&bench, "skopeo", "inspect --config docker-archive:out.tar");
+    assert!(config.contains("\"A=1\""), "{config}");
+    let names = Command::new("tar").args(["-xOf", "out.tar", "manifest.json"]);
+    let names = { names }.current_dir(bench.path("")).output().unwrap();
+    assert!(String::from_utf8_lossy(&names.stdout).contains("org/app:1"));
+}
+
+#[test]
+fn a_folder_gets_the_files_of_the_last_stage() {
+    let bench = built("-o out");
+    assert_eq!(bench.read("out/d/f"), "data\n");
+    assert_eq!(bench.read("out/made"), "1\n");
+    assert_eq!(fs::read_link(bench.path("out/d/l")).unwrap().to_str(), Some("f"));
+    assert!(!bench.path("out/etc/group").exists());
+}
+
+#[test]
+fn a_dash_gives_a_tar_on_standard_output() {
+    let bench = Bench::with_busybox();
+    bench.write("c/Dockerfile", "FROM scratch\nCOPY f /f\n").write("c/f", "content");
+    let run = bench.rbc("build -o - c").ok();
+    let mut archive = tar::Archive::new(run.stdout_bytes.as_slice());
+    let names: Vec<String> = archive
+        .entries()
+        .unwrap()
+        .map(|e| e.unwrap().path().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["f"]);
+}
+
+#[test]
+fn several_outputs_come_from_one_build() {
+    let bench = built("-t kept:1 -o type=oci,dest=a.tar -o type=tar,dest=b.tar -o c-out");
+    assert!(bench.path("a.tar").exists() && bench.path("b.tar").exists());
+    assert!(bench.path("c-out/made").exists());
+}
+
+#[test]
+fn the_same_graph_gives_the_same_bytes_on_another_state_folder() {
+    let bench = Bench::with_busybox();
+    bench.write("f", "content").write(
+        "Dockerfile",
+        "FROM busybox\nCOPY f /x/f\nRUN echo made > /made; mkdir /many; for i in 1 2 3; do echo $i > /many/$i; done\nWORKDIR /w\n",
+    );
+    let graph = bench.rbc("compile Dockerfile").ok();
+    bench.write("graph.bin", &graph.stdout_bytes);
+    bench.rbc("run graph.bin -o type=oci,dest=one.tar -o type=docker,dest=one-docker.tar").ok();
+    // The clock must move on, or the test would prove nothing.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let other = Bench::with_busybox();
+    other.write("graph.bin", &graph.stdout_bytes).write("f", "content");
+    fs::copy(bench.path("f"), other.path("f")).unwrap();
+    let modified = fs::metadata(bench.path("f")).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(other.path("f")).unwrap().set_modified(modified).unwrap();
+    other
+        .rbc("run graph.bin -j 1 -o type=oci,dest=two.tar -o type=docker,dest=two-docker.tar")
+        .ok();
+    for (one, two) in [("one.tar", "two.tar"), ("one-docker.tar", "two-docker.tar")] {
+        assert!(fs::read(bench.path(one)).unwrap() == fs::read(other.path(two)).unwrap(), "{one}");
+    }
+}
+
+#[test]
+fn source_date_epoch_is_the_time_of_everything_newer() {
+    let bench = Bench::with_busybox();
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo 1 > /made\nCOPY f /f\n").write("c/f", "x");
+    let mut command = bench.command();
+    command
+        .args(["build", "-o", "type=oci,dest=out.tar", "c"])
+        .env("SOURCE_DATE_EPOCH", "1500000000");
+    assert!(command.output().unwrap().status.success());
+    let image = Oci::read(&bench.path("out.tar"));
+    let files = image.files();
+    assert_eq!((files["/made"].mtime, files["/f"].mtime), (1_500_000_000, 1_500_000_000));
+    assert_eq!(image.config["created"], "2017-07-14T02:40:00Z");
+}
+
+#[test]
+fn images_are_named_listed_saved_loaded_and_removed() {
+    let bench = built("-t org/app:1 -t org/app:2");
+    let list = bench.rbc("images").ok().stdout;
+    assert!(list.contains("org/app") && list.lines().count() == 4, "{list}");
+    bench.rbc("save -o saved.tar org/app:1").ok();
+    bench.rbc("rmi org/app:1 org/app:2").ok();
+    assert!(!bench.rbc("images").ok().stdout.contains("org/app"));
+    bench.rbc("load --input saved.tar").ok();
+    assert!(bench.rbc("images").ok().stdout.contains("org/app"));
+    bench.write("d/Dockerfile", "FROM org/app:1\nRUN test -e /made\n");
+    bench.rbc("build d").ok();
+    bench.rbc("rmi nosuch").fails(1, "nosuch");
+}
+
+#[test]
+fn a_failed_build_leaves_the_old_output_alone() {
+    let bench = built("-o type=oci,dest=out.tar");
+    let before = fs::read(bench.path("out.tar")).unwrap();
+    bench.write("c/Dockerfile", "FROM busybox\nRUN false\n");
+    bench.rbc("build -o type=oci,dest=out.tar c").fails(1, "exit code: 1");
+    assert!(fs::read(bench.path("out.tar")).unwrap() == before);
+}
