@@ -10,6 +10,7 @@ use crate::{
     lint::Linter,
     lower::{self, Job},
     options::CompileOptions,
+    pins::Pins,
     platform_args,
     resolver::Resolver,
     stage::{Globals, Stages},
@@ -104,6 +105,7 @@ pub fn compile(
     let host = options.host_platform.clone().unwrap_or_else(Platform::host);
     let asked = !options.platforms.is_empty();
     let platforms = if asked { options.platforms.as_slice() } else { std::slice::from_ref(&host) };
+    let mut pins = Pins::new(resolver);
     let mut targets = Vec::with_capacity(platforms.len());
     let mut unused = Vec::new();
     for (index, platform) in platforms.iter().enumerate() {
@@ -116,13 +118,12 @@ pub fn compile(
         let mut stages = Stages::read(&instructions, &globals, &options.named_contexts, lint)?;
         let job = Job {
             options,
-            resolver,
             globals: &globals,
             platform,
             platform_is_asked: asked,
             escape: dockerfile.escape,
         };
-        let outcome = lower::lower(&job, &mut stages, &mut graph, lint)?;
+        let outcome = lower::lower(&job, &mut pins, &mut stages, &mut graph, lint)?;
         targets.push(outcome.target);
         unused = outcome.unused;
     }

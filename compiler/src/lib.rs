@@ -4,6 +4,11 @@
 //! [`shellword`] expands the words of an instruction; [`diagnostic`] is how every step reports what
 //! is wrong with the text. The outside is reached through [`Resolver`] alone.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "an error ends the compilation, so its size costs less than a box at every place"
+)]
+
 mod compile;
 pub mod diagnostic;
 mod git_ref;
@@ -15,6 +20,7 @@ mod lint;
 mod lower;
 mod options;
 mod path;
+mod pins;
 mod platform_args;
 pub mod reference;
 mod resolver;

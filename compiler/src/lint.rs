@@ -76,7 +76,7 @@ pub(crate) struct Linter {
     ignores_all: bool,
     /// Whether `# check=error=true` makes findings fail the build.
     pub fails_build: bool,
-    /// What was found, each once, in order.
+    /// What was found, in order.
     pub found: Vec<Diagnostic>,
 }
 

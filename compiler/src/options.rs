@@ -71,7 +71,7 @@ impl NoCache {
 }
 
 /// When an image's tag is looked up in its registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Pull {
     /// If the local store does not have it.
     #[default]

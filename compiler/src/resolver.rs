@@ -69,12 +69,6 @@ pub struct ImageRequest {
     pub pull: Pull,
 }
 
-impl std::hash::Hash for Pull {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        std::mem::discriminant(self).hash(state);
-    }
-}
-
 /// An image that was found.
 #[derive(Clone, Debug)]
 pub struct ResolvedImage {
@@ -106,7 +100,7 @@ pub enum NamedContext {
 }
 
 /// Asks for the commit that a git reference means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GitRequest {
     /// Where to clone from.
     pub url: String,
@@ -117,7 +111,7 @@ pub struct GitRequest {
 }
 
 /// Asks for a file at an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpRequest {
     /// The address.
     pub url: String,

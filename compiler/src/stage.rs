@@ -504,7 +504,7 @@ fn blank_base(
         return blank.help("give the ARG a default, or a value with --build-arg");
     };
     let blank = blank.note(format!("{name} has no value here"));
-    match nearest(name, globals.values.keys().map(String::as_str)) {
+    match nearest(name, globals.values.keys().chain(&globals.declared).map(String::as_str)) {
         Some(near) => blank.help(format!("did you mean ${near}?")),
         None => blank.help(format!(
             "put `ARG {name}=…` before the first FROM, or pass --build-arg {name}=…"

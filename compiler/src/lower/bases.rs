@@ -10,8 +10,9 @@ use crate::{
     git_ref::{self, GitRef},
     instruction::{self, Command},
     options::CompileOptions,
+    pins::Pins,
     reference,
-    resolver::{GitRequest, ImageRequest, NamedContext, ResolveError, ResolvedImage, Resolver},
+    resolver::{GitRequest, ImageRequest, NamedContext, ResolveError, ResolvedImage},
     stage::{Base, Stage, StageId, Stages, Step},
     suggest::nearest,
     syntax::Span,
@@ -49,9 +50,9 @@ pub(super) enum Origin {
 }
 
 /// What [`resolve`] asks with.
-pub(super) struct Request<'a> {
+pub(super) struct Request<'a, 'r> {
     pub options: &'a CompileOptions,
-    pub resolver: &'a dyn Resolver,
+    pub pins: &'a mut Pins<'r>,
     pub platform: &'a Platform,
 }
 
@@ -60,7 +61,7 @@ pub(super) struct Request<'a> {
 pub(super) fn resolve(
     stages: &mut Stages,
     target: StageId,
-    request: &Request<'_>,
+    request: &mut Request<'_, '_>,
 ) -> Result<Vec<Option<Origin>>, Diagnostic> {
     let mut origins: Vec<Option<Origin>> = vec![None; stages.list.len()];
     let mut contexts: HashMap<String, NamedContext> = HashMap::new();
@@ -92,7 +93,7 @@ fn reach(
     stages: &Stages,
     origins: &mut [Option<Origin>],
     wave: Vec<StageId>,
-    request: &Request<'_>,
+    request: &mut Request<'_, '_>,
     contexts: &mut HashMap<String, NamedContext>,
 ) -> Result<Vec<StageId>, Diagnostic> {
     let mut fresh = Vec::new();
@@ -127,6 +128,7 @@ fn reach(
         });
     }
     let mut answers: Vec<Result<Arc<ResolvedImage>, Option<ResolveError>>> = request
+        .pins
         .resolver
         .images(&requests)
         .into_iter()
@@ -163,7 +165,7 @@ enum Pending {
 fn origin_of(
     stages: &Stages,
     stage: &Stage,
-    request: &Request<'_>,
+    request: &mut Request<'_, '_>,
     contexts: &mut HashMap<String, NamedContext>,
 ) -> Result<Pending, Diagnostic> {
     let platform = stage.platform.as_ref().unwrap_or(request.platform);
@@ -190,7 +192,7 @@ fn origin_of(
     let context = match contexts.get(name) {
         Some(known) => known.clone(),
         None => {
-            let found = request.resolver.named_context(name).map_err(|error| {
+            let found = request.pins.resolver.named_context(name).map_err(|error| {
                 let wrong = fail(error.message);
                 error.help.into_iter().fold(wrong, Diagnostic::help)
             })?;
@@ -223,7 +225,7 @@ fn origin_of(
                 reference: git.reference.clone(),
                 checksum: git.checksum.clone(),
             };
-            let commit = request.resolver.git(&asked).map_err(|error| fail(error.message))?;
+            let commit = request.pins.commit(&asked).map_err(|error| fail(error.message))?;
             Pending::Known(Origin::Git { git, commit })
         }
     })

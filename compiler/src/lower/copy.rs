@@ -87,7 +87,7 @@ impl Inputs {
     }
 }
 
-impl Lowering<'_> {
+impl Lowering<'_, '_> {
     /// COPY.
     pub(super) fn copy(
         &mut self,
@@ -294,8 +294,7 @@ impl Lowering<'_> {
         };
         let request =
             GitRequest { url: git.remote.clone(), reference: git.reference.clone(), checksum };
-        let commit =
-            self.job.resolver.git(&request).map_err(|error| plan.unresolved(error, word))?;
+        let commit = self.pins.commit(&request).map_err(|error| plan.unresolved(error, word))?;
         let source = Source::Git(GitSource {
             url: git.remote,
             reference: git.reference,
@@ -324,8 +323,7 @@ impl Lowering<'_> {
             None => None,
         };
         let request = HttpRequest { url: url.to_owned(), checksum };
-        let found =
-            self.job.resolver.http(&request).map_err(|error| plan.unresolved(error, word))?;
+        let found = self.pins.download(&request).map_err(|error| plan.unresolved(error, word))?;
         let filename = file_name(url);
         let source = Source::Http(HttpSource {
             url: url.to_owned(),
@@ -408,7 +406,7 @@ impl Lowering<'_> {
                 // Ask again for each one, to show which source is at fault.
                 let at_fault = local.iter().find_map(|one| {
                     let alone = selection(std::slice::from_ref(one));
-                    self.job.resolver.context_digest(context, &alone).err().map(|e| (e, one.2))
+                    self.pins.context(context, &alone).err().map(|e| (e, one.2))
                 });
                 let (error, word) = match (at_fault, local.first()) {
                     (Some(found), _) => found,

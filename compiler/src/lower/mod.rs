@@ -25,8 +25,10 @@ use crate::{
     instruction::{Command, Instruction},
     lint::{Linter, Rule},
     options::CompileOptions,
-    path, platform_args,
-    resolver::{ResolveError, Resolver},
+    path,
+    pins::Pins,
+    platform_args,
+    resolver::ResolveError,
     shellword::{Expander, Expansion},
     stage::{Globals, Stage, StageId, Stages, Step},
     syntax::{Span, Word},
@@ -40,7 +42,6 @@ const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 /// What a graph is made from and with, for one platform.
 pub(crate) struct Job<'a> {
     pub options: &'a CompileOptions,
-    pub resolver: &'a dyn Resolver,
     pub globals: &'a Globals,
     /// Platform of the image.
     pub platform: &'a Platform,
@@ -109,8 +110,9 @@ struct Current<'a> {
     is_trigger: bool,
 }
 
-struct Lowering<'a> {
+struct Lowering<'a, 'r> {
     job: &'a Job<'a>,
+    pins: &'a mut Pins<'r>,
     graph: &'a mut GraphBuilder,
     lint: &'a mut Linter,
     built: Vec<Option<Built>>,
@@ -121,14 +123,14 @@ struct Lowering<'a> {
 /// Lowers the target that the options name into `graph`.
 pub(crate) fn lower(
     job: &Job<'_>,
+    pins: &mut Pins<'_>,
     stages: &mut Stages,
     graph: &mut GraphBuilder,
     lint: &mut Linter,
 ) -> Result<Outcome, Diagnostic> {
     let target = stages.target(job.options.target.as_deref())?;
-    let request =
-        bases::Request { options: job.options, resolver: job.resolver, platform: job.platform };
-    let origins = bases::resolve(stages, target, &request)?;
+    let mut request = bases::Request { options: job.options, pins, platform: job.platform };
+    let origins = bases::resolve(stages, target, &mut request)?;
     let unused = stages
         .declared()
         .filter(|(id, _)| origins[*id].is_none())
@@ -136,6 +138,7 @@ pub(crate) fn lower(
         .collect();
     let mut lowering = Lowering {
         job,
+        pins,
         graph,
         lint,
         built: stages.list.iter().map(|_| None).collect(),
@@ -146,7 +149,7 @@ pub(crate) fn lower(
     Ok(Outcome { target: lowering.finish(stages, target)?, unused })
 }
 
-impl Lowering<'_> {
+impl Lowering<'_, '_> {
     fn run(&mut self, stages: &Stages) -> Result<(), Diagnostic> {
         // What only `--from` names is there from the start.
         for (id, stage) in stages.list.iter().enumerate().filter(|(_, s)| !s.is_declared) {
@@ -392,7 +395,7 @@ impl Lowering<'_> {
 
     /// The node of what an instruction selects from a local context.
     fn context(&mut self, name: &str, selection: Selection) -> Result<Input, ResolveError> {
-        let digest = self.job.resolver.context_digest(name, &selection)?;
+        let digest = self.pins.context(name, &selection)?;
         let shown = if name.is_empty() {
             "[internal] load build context".to_owned()
         } else {

@@ -12,7 +12,7 @@ use crate::{
     syntax::Word,
 };
 
-impl Lowering<'_> {
+impl Lowering<'_, '_> {
     /// Lowers all mounts of a RUN, in order; gives the secrets that become variables.
     pub(super) fn mounts(
         &mut self,

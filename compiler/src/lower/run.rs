@@ -1,6 +1,6 @@
 //! RUN: the command line with its heredocs, and all that surrounds the process.
 
-use rbc_ir::{Exec, Input, Mount, MountKind, Network, Op, Security};
+use rbc_ir::{Exec, Input, Mount, MountKind, Network, Op, SecretEnv, Security};
 
 use super::{Current, Lowering, Root, step_name};
 use crate::{
@@ -25,7 +25,7 @@ struct Line {
     suffix: String,
 }
 
-impl Lowering<'_> {
+impl Lowering<'_, '_> {
     /// RUN.
     pub(super) fn run_command(
         &mut self,
@@ -37,6 +37,13 @@ impl Lowering<'_> {
         let line = command_line(current, run, instruction.escape);
         let network = self.network(instruction, run)?;
         self.check_security(instruction, run)?;
+        if let Some(device) = run.devices.iter().find(|device| device.required) {
+            return Err(Diagnostic::error(
+                "device",
+                format!("device {:?} is required, but rbc hands no devices to steps", device.name),
+            )
+            .at(&instruction.source, device.span));
+        }
         let base = self.node(&current.state.root.clone(), current.stage)?;
         let mut inputs = vec![base];
         let mut mounts = Vec::new();
@@ -49,11 +56,7 @@ impl Lowering<'_> {
             });
         }
         let secret_env = self.mounts(current, step, run, &mut inputs, &mut mounts)?;
-        let mut shown_env = current.state.env.clone();
-        for secret in &secret_env {
-            shown_env.insert(secret.name.clone(), "****".to_owned());
-        }
-        let shown = step_name::shown_run(instruction, &line.suffix, self.job.escape, &shown_env);
+        let shown = self.shown(current, instruction, &line.suffix, &secret_env);
         let name = current.counter.next(&shown, current.is_trigger);
         let mut meta = self.meta(current, instruction, name);
         meta.proxy_env = self.proxy_env.clone();
@@ -77,6 +80,26 @@ impl Lowering<'_> {
         let created_by = history_line(current, &line.args);
         current.commit(format!("RUN {created_by} # buildkit"), true);
         Ok(())
+    }
+
+    /// The instruction as its step shows it, with the values of secrets hidden.
+    fn shown(
+        &self,
+        current: &Current<'_>,
+        instruction: &Instruction,
+        suffix: &str,
+        secrets: &[SecretEnv],
+    ) -> String {
+        let env = &current.state.env;
+        let show = |env| step_name::shown_run(instruction, suffix, self.job.escape, env);
+        if secrets.is_empty() {
+            return show(env);
+        }
+        let mut masked = env.clone();
+        for secret in secrets {
+            masked.insert(secret.name.clone(), "****".to_owned());
+        }
+        show(&masked)
     }
 
     fn network(&self, instruction: &Instruction, run: &Run) -> Result<Network, Diagnostic> {

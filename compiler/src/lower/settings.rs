@@ -19,7 +19,7 @@ use crate::{
     syntax::Word,
 };
 
-impl Lowering<'_> {
+impl Lowering<'_, '_> {
     /// Carries out an instruction that adds no node.
     pub(super) fn setting(
         &mut self,
