@@ -53,8 +53,11 @@ fn skopeo_reads_a_docker_archive() {
     let bench = built("-t org/app:1 -o type=docker,dest=out.tar");
     let config = tool(&bench, "skopeo", "inspect --config docker-archive:out.tar");
     assert!(config.contains("\"A=1\""), "{config}");
-    let names = Command::new("tar").args(["-xOf", "out.tar", "manifest.json"]);
-    let names = { names }.current_dir(bench.path("")).output().unwrap();
+    let names = Command::new("tar")
+        .args(["-xOf", "out.tar", "manifest.json"])
+        .current_dir(bench.path(""))
+        .output()
+        .unwrap();
     assert!(String::from_utf8_lossy(&names.stdout).contains("org/app:1"));
 }
 
