@@ -10,8 +10,8 @@ use std::{
 
 use super::ExportError;
 use crate::{
-    layer,
-    tree::{Entry, Kind, LayerStack, SourceTree, Xattrs},
+    layer::{self, BLOCK, Head},
+    tree::{Entry, Kind, LayerStack, SourceTree},
 };
 
 /// What modification times files are written with.
@@ -110,152 +110,55 @@ fn put(
     times: &Times,
 ) -> Result<(), ExportError> {
     let failed = |source| ExportError::write("the tar")(source);
-    let mut item = Item {
+    let mut head = Head {
         name: name.as_os_str().as_bytes().to_vec(),
-        kind: tar::EntryType::Regular,
-        link: Vec::new(),
-        size: 0,
+        kind: b'0',
         mode: entry.mode,
-        owner: (entry.uid, entry.gid),
+        uid: entry.uid,
+        gid: entry.gid,
+        size: 0,
         mtime: times.of(entry),
-        device: (0, 0),
+        link: Vec::new(),
+        device: None,
         xattrs: Vec::new(),
     };
-    let major_minor = || (rustix::fs::major(entry.device), rustix::fs::minor(entry.device));
+    let device = || Some((rustix::fs::major(entry.device), rustix::fs::minor(entry.device)));
     match (first, entry.kind) {
         (Some(first), _) => {
-            item.kind = tar::EntryType::Link;
-            item.link = first.as_os_str().as_bytes().to_vec();
+            head.kind = b'1';
+            head.link = first.as_os_str().as_bytes().to_vec();
         }
-        (None, Kind::File) => item.size = entry.size,
+        (None, Kind::File) => head.size = entry.size,
         (None, Kind::Dir) => {
-            item.kind = tar::EntryType::Directory;
-            item.name.push(b'/');
+            head.kind = b'5';
+            head.name.push(b'/');
         }
         (None, Kind::Symlink) => {
-            item.kind = tar::EntryType::Symlink;
-            item.link = tree.read_link(path, entry)?.as_os_str().as_bytes().to_vec();
+            head.kind = b'2';
+            head.link = tree.read_link(path, entry)?.as_os_str().as_bytes().to_vec();
         }
-        (None, Kind::Fifo) => item.kind = tar::EntryType::Fifo,
-        (None, Kind::Char) => (item.kind, item.device) = (tar::EntryType::Char, major_minor()),
-        (None, Kind::Block) => (item.kind, item.device) = (tar::EntryType::Block, major_minor()),
+        (None, Kind::Fifo) => head.kind = b'6',
+        (None, Kind::Char) => (head.kind, head.device) = (b'3', device()),
+        (None, Kind::Block) => (head.kind, head.device) = (b'4', device()),
         // A tar cannot hold one, and it means nothing without its process.
         (None, Kind::Socket) => return Ok(()),
     }
-    if first.is_none() && matches!(entry.kind, Kind::File | Kind::Dir) {
-        item.xattrs = tree.xattrs(path, entry)?;
+    if first.is_none() && entry.kind == Kind::File {
+        let xattrs = tree.xattrs(path, entry)?;
+        head.xattrs = xattrs.into_iter().map(|(k, v)| (k.into_encoded_bytes(), v)).collect();
     }
-    item.write_header(out).map_err(failed)?;
-    if item.size > 0 {
-        let mut file = tree.open(path, entry)?.take(item.size);
+    out.write_all(&head.encode()).map_err(failed)?;
+    if head.size > 0 {
+        let mut file = tree.open(path, entry)?.take(head.size);
         let copied = crate::image::copy(&mut file, out).map_err(failed)?;
-        if copied != item.size {
+        if copied != head.size {
             let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter");
             return Err(ExportError::write(name)(error));
         }
-        let padding = item.size.next_multiple_of(512) - item.size;
-        out.write_all(&[0; 512][..padding as usize]).map_err(failed)?;
+        let padding = head.size.next_multiple_of(BLOCK) - head.size;
+        out.write_all(&[0; BLOCK as usize][..padding as usize]).map_err(failed)?;
     }
     Ok(())
-}
-
-/// One tar entry's header, with PAX records only for what the classic fields cannot hold.
-struct Item {
-    name: Vec<u8>,
-    kind: tar::EntryType,
-    link: Vec<u8>,
-    size: u64,
-    mode: u32,
-    owner: (u32, u32),
-    mtime: i64,
-    device: (u32, u32),
-    xattrs: Xattrs,
-}
-
-/// Largest number in the 7 octal digits of the fields for ids.
-const MAX_ID: u32 = 0o7_777_777;
-/// Largest number in the 11 octal digits of the fields for sizes and times.
-const MAX_NUMBER: u64 = 0o77_777_777_777;
-
-impl Item {
-    fn write_header(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut records = Vec::new();
-        let mut record = |key: &[u8], value: &[u8]| push_record(&mut records, key, value);
-        if self.name.len() > 100 || !self.name.is_ascii() {
-            record(b"path", &self.name);
-        }
-        if self.link.len() > 100 || !self.link.is_ascii() {
-            record(b"linkpath", &self.link);
-        }
-        for (key, value, max) in [
-            (&b"size"[..], self.size, MAX_NUMBER),
-            (b"uid", self.owner.0.into(), MAX_ID.into()),
-            (b"gid", self.owner.1.into(), MAX_ID.into()),
-        ] {
-            if value > max {
-                record(key, value.to_string().as_bytes());
-            }
-        }
-        let mtime = u64::try_from(self.mtime).ok().filter(|&mtime| mtime <= MAX_NUMBER);
-        if mtime.is_none() {
-            record(b"mtime", self.mtime.to_string().as_bytes());
-        }
-        for (name, value) in &self.xattrs {
-            record(&[b"SCHILY.xattr.", name.as_bytes()].concat(), value);
-        }
-        if !records.is_empty() {
-            let mut header = tar::Header::new_ustar();
-            put_bytes(&mut header.as_old_mut().name, b"pax");
-            header.set_entry_type(tar::EntryType::XHeader);
-            header.set_size(records.len() as u64);
-            finish(&mut header, 0o644, (0, 0), 0);
-            out.write_all(header.as_bytes())?;
-            out.write_all(&records)?;
-            let padding = records.len().next_multiple_of(512) - records.len();
-            out.write_all(&[0; 512][..padding])?;
-        }
-        let mut header = tar::Header::new_ustar();
-        put_bytes(&mut header.as_old_mut().name, &self.name);
-        put_bytes(&mut header.as_old_mut().linkname, &self.link);
-        header.set_entry_type(self.kind);
-        header.set_size(self.size.min(MAX_NUMBER));
-        if matches!(self.kind, tar::EntryType::Char | tar::EntryType::Block) {
-            header.set_device_major(self.device.0)?;
-            header.set_device_minor(self.device.1)?;
-        }
-        let owner = (self.owner.0.min(MAX_ID), self.owner.1.min(MAX_ID));
-        finish(&mut header, self.mode, owner, mtime.unwrap_or(0));
-        out.write_all(header.as_bytes())
-    }
-}
-
-fn finish(header: &mut tar::Header, mode: u32, owner: (u32, u32), mtime: u64) {
-    header.set_mode(mode);
-    header.set_uid(owner.0.into());
-    header.set_gid(owner.1.into());
-    header.set_mtime(mtime);
-    header.set_cksum();
-}
-
-/// Fills a field with as much of `value` as it holds.
-fn put_bytes(field: &mut [u8], value: &[u8]) {
-    let length = field.len().min(value.len());
-    field[..length].copy_from_slice(&value[..length]);
-}
-
-/// Appends `LENGTH KEY=VALUE\n`, where LENGTH counts itself.
-fn push_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while rest + length.to_string().len() != length {
-        length = rest + length.to_string().len();
-    }
-    records.extend_from_slice(length.to_string().as_bytes());
-    records.push(b' ');
-    records.extend_from_slice(key);
-    records.push(b'=');
-    records.extend_from_slice(value);
-    records.push(b'\n');
 }
 
 #[cfg(test)]
@@ -263,17 +166,6 @@ mod tests {
     use std::{fs, os::unix::fs::MetadataExt};
 
     use super::*;
-
-    #[test]
-    fn pax_lengths_count_themselves() {
-        for length in [0, 1, 86, 87, 88, 89, 90, 985, 986, 987, 988, 9_980, 9_990] {
-            let mut records = Vec::new();
-            push_record(&mut records, b"k", &vec![b'v'; length]);
-            let text = String::from_utf8(records).expect("ascii");
-            let (number, _) = text.split_once(' ').expect("a space");
-            assert_eq!(number.parse::<usize>().expect("number"), text.len());
-        }
-    }
 
     #[test]
     fn merged_files_are_written_in_order() {

@@ -10,6 +10,7 @@
 
 mod apply;
 mod commit;
+mod header;
 pub mod owner;
 mod pack;
 mod write;
@@ -23,6 +24,7 @@ use rbc_ir::Digest;
 
 pub use apply::{Applied, apply_tar};
 pub use commit::{Started, commit};
+pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing};
 pub use write::{TarOptions, write_tar};
 
