@@ -33,6 +33,9 @@ pub(super) struct Bundle {
     kind: Kind,
 }
 
+/// A file's content and its size in bytes.
+type Content<'a> = (Box<dyn Read + Send + 'a>, u64);
+
 enum Kind {
     Dir(PathBuf),
     Tar { file: File, entries: HashMap<String, Place>, _spool: Option<TmpDir> },
@@ -96,10 +99,7 @@ impl Bundle {
     }
 
     /// Opens a file; `None` if there is none of that name. Gives its size in bytes as well.
-    pub(super) fn open_file(
-        &self,
-        name: &str,
-    ) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>, ImageError> {
+    pub(super) fn open_file(&self, name: &str) -> Result<Option<Content<'_>>, ImageError> {
         let Some(mut name) = clean(name) else {
             return Err(self.error(format!("it refers to {name:?}, which is outside of it")));
         };
@@ -259,9 +259,7 @@ fn index_tar(file: &File) -> io::Result<HashMap<String, Place>> {
                 let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 link()
                     .filter(|link| !link.starts_with('/'))
-                    .and_then(|link| {
-                        clean(&format!("{folder}/{link}").trim_start_matches('/').to_owned())
-                    })
+                    .and_then(|link| clean(format!("{folder}/{link}").trim_start_matches('/')))
                     .map(Place::Link)
             }
             _ => None,

@@ -61,7 +61,11 @@ impl LayerStack {
     fn stat(&self, layer: usize, path: &Path) -> Result<Option<Entry>, TreeError> {
         let host = self.host_path(layer, path);
         match statat(CWD, &host, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Entry { layer, ..Entry::from_stat(&stat) })),
+            Ok(stat) => {
+                let (uid, gid) = crate::layer::owner::get(&host, stat.st_uid, stat.st_gid)
+                    .map_err(|error| TreeError::Io(host, error))?;
+                Ok(Some(Entry { layer, uid, gid, ..Entry::from_stat(&stat) }))
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(TreeError::Io(host, error.into())),
         }

@@ -256,7 +256,8 @@ fn layers_that_are_not_what_the_config_says_are_refused() {
     let mut layout = LayoutDir::new(place.path("layout"));
     let layer = tar_of(&[("file", b"content")]);
     let host = Platform::host().to_string();
-    let wrong = layout.image_with(&host, &[layer.clone()], &[Digest::of(b"else").to_string()]);
+    let wrong =
+        layout.image_with(&host, std::slice::from_ref(&layer), &[Digest::of(b"else").to_string()]);
     let too_few = layout.image_with(&host, &[layer], &[]);
     layout.list(wrong.clone(), Some("docker.io/library/wrong:1"));
     layout.list(too_few.clone(), Some("docker.io/library/few:1"));
