@@ -379,16 +379,21 @@ impl Read for Data<'_> {
         if want == 0 {
             return Ok(0);
         }
-        let n = self.input.read(&mut buffer[..want])?;
-        if n == 0 {
-            let name = String::from_utf8_lossy(self.name);
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("unexpected EOF: the archive ends in the middle of {name:?}"),
-            ));
+        // A compressed stream that breaks off is told by an error, a plain one by its end.
+        match self.input.read(&mut buffer[..want]) {
+            Ok(n) if n > 0 => {
+                self.left -= n as u64;
+                Ok(n)
+            }
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+            _ => {
+                let name = String::from_utf8_lossy(self.name);
+                Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("unexpected EOF: the archive ends in the middle of {name:?}"),
+                ))
+            }
         }
-        self.left -= n as u64;
-        Ok(n)
     }
 }
 

@@ -9,14 +9,17 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Gid, Mode, OFlags, Uid, XattrFlags, chownat, copy_file_range, fchmod,
-        fsetxattr, fstat, futimens, ioctl_ficlone, linkat, open,
+        AtFlags, CWD, Mode, OFlags, XattrFlags, copy_file_range, fchmod, fsetxattr, fstat,
+        futimens, ioctl_ficlone, linkat, open,
     },
     io::Errno,
 };
 
 use super::{FileOpError, target::Facts, target::failed, target::timestamps};
-use crate::tree::{Entry, SourceTree, TreeError, read_xattrs_of};
+use crate::{
+    layer::owner,
+    tree::{Entry, SourceTree, TreeError, Xattrs, read_xattrs_of},
+};
 
 /// Up to this length a file is read and written in one go, which is faster than asking the kernel
 /// to share or move blocks.
@@ -24,8 +27,7 @@ const SMALL: u64 = 128 << 10;
 
 /// Sets the owner of a path without following a symlink.
 pub(super) fn set_owner(host: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    Ok(chownat(CWD, host, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    owner::set(host, uid, gid).map_err(io::Error::other)
 }
 
 /// Links the file `from` of a layer to `to`. Tells whether that worked; not all file systems can, an
@@ -65,7 +67,7 @@ pub(super) fn write_file(
     content: &mut dyn Read,
     to: &Path,
     facts: &Facts,
-    xattrs: &crate::tree::Xattrs,
+    xattrs: &Xattrs,
 ) -> io::Result<()> {
     let mut file = create(to)?;
     let mut buffer = vec![0; 1 << 16];
@@ -88,7 +90,7 @@ pub(super) fn create(host: &Path) -> io::Result<File> {
 
 /// Sets all facts of a written file. The order matters: a change of owner drops setuid bits and
 /// file capabilities, and everything but the last moves the mtime.
-fn finish(file: &File, host: &Path, facts: &Facts, xattrs: &crate::tree::Xattrs) -> io::Result<()> {
+fn finish(file: &File, host: &Path, facts: &Facts, xattrs: &Xattrs) -> io::Result<()> {
     set_owner(host, facts.uid, facts.gid)?;
     fchmod(file, Mode::from_raw_mode(facts.mode))?;
     for (name, value) in xattrs {

@@ -98,8 +98,12 @@ impl<'a> Target<'a> {
     }
 
     fn stat_upper(&self, path: &Path) -> Result<Option<Entry>, TreeError> {
-        match statat(CWD, self.host(path), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Entry { layer: UPPER, ..Entry::from_stat(&stat) })),
+        let host = self.host(path);
+        match statat(CWD, &host, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let entry = Entry::in_layer(&stat, &host, UPPER);
+                Ok(Some(entry.map_err(|e| TreeError::io(path, e))?))
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(TreeError::io(path, error)),
         }

@@ -12,6 +12,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::layer::owner;
+
 /// The kernel's limit for a list of names and for a value (`XATTR_SIZE_MAX`).
 const MAX_XATTR: usize = 1 << 16;
 
@@ -90,6 +92,17 @@ impl Entry {
             device: stat.st_rdev as u64,
             layer: 0,
         }
+    }
+
+    /// Reads the answer of `stat(2)` for the file `host` of a layer, with the owner that it should
+    /// have.
+    pub(crate) fn in_layer(stat: &Stat, host: &Path, layer: usize) -> io::Result<Self> {
+        let entry = Self::from_stat(stat);
+        let (uid, gid) = match entry.kind {
+            Kind::File | Kind::Dir => owner::get(host, entry.uid, entry.gid)?,
+            _ => (entry.uid, entry.gid),
+        };
+        Ok(Self { uid, gid, layer, ..entry })
     }
 
     /// The root of a tree that has no files at all.

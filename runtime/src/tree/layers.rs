@@ -34,6 +34,9 @@ pub struct LayerStack {
     dirs: RwLock<HashMap<PathBuf, Arc<[usize]>>>,
 }
 
+/// An entry and, if it is a folder, the layers that it merges, highest first.
+type Found = (Entry, Arc<[usize]>);
+
 impl LayerStack {
     /// The view of the given layer folders, lowest first. None at all is an empty root.
     pub fn new(dirs_lowest_first: Vec<PathBuf>) -> Self {
@@ -61,11 +64,10 @@ impl LayerStack {
     fn stat(&self, layer: usize, path: &Path) -> Result<Option<Entry>, TreeError> {
         let host = self.host_path(layer, path);
         match statat(CWD, &host, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let (uid, gid) = crate::layer::owner::get(&host, stat.st_uid, stat.st_gid)
-                    .map_err(|error| TreeError::Io(host, error))?;
-                Ok(Some(Entry { layer, uid, gid, ..Entry::from_stat(&stat) }))
-            }
+            Ok(stat) => match Entry::in_layer(&stat, &host, layer) {
+                Ok(entry) => Ok(Some(entry)),
+                Err(error) => Err(TreeError::Io(host, error)),
+            },
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(TreeError::Io(host, error.into())),
         }
@@ -73,7 +75,7 @@ impl LayerStack {
 
     fn is_opaque(&self, layer: usize, path: &Path) -> bool {
         let mut value = [0; 4];
-        matches!(lgetxattr(&self.host_path(layer, path), OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+        matches!(lgetxattr(self.host_path(layer, path), OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
     }
 
     fn known_dir(&self, path: &Path) -> Option<Arc<[usize]>> {
@@ -113,7 +115,7 @@ impl LayerStack {
 
     /// Looks `path` up in the layers of its parent, which must be known. A folder comes with the
     /// layers that it merges.
-    fn search(&self, path: &Path) -> Result<Option<(Entry, Arc<[usize]>)>, TreeError> {
+    fn search(&self, path: &Path) -> Result<Option<Found>, TreeError> {
         let Some(parent) = path.parent() else {
             return Ok(self.root_entry()?.map(|entry| (entry, (0..self.layers.len()).collect())));
         };

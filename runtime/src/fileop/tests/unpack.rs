@@ -33,7 +33,8 @@ fn archive(lines: &str) -> Vec<u8> {
         header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.set_entry_type(kind);
         header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         for word in words {
             match word.split_once(':') {
                 Some((uid, gid)) => {
@@ -167,6 +168,12 @@ fn what_is_no_archive_is_copied_and_what_breaks_off_fails() {
     dst/ 0755
     dst/t.tar 0644 = text
     ");
-    let whole = archive(&format!("big = {}", "x".repeat(5000)));
+    let whole =
+        archive(&format!("big = {}", (0..5000_u32).map(|i| i.to_string()).collect::<String>()));
     assert_snapshot!(added("", &whole[..2000], add("/dst/", None)), @r#"error: cannot unpack /t.tar: /dst/big: unexpected EOF: the archive ends in the middle of "big""#);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &whole).expect("compress");
+    let gzip = gzip.finish().expect("compress");
+    let error = added("", &gzip[..gzip.len() / 2], add("/dst/", None));
+    assert!(error.contains("unexpected EOF"), "{error}");
 }
