@@ -140,6 +140,7 @@ fn become_command(
         std::env::set_current_dir(&exec.cwd).context(|| format!("chdir to {}", exec.cwd))?;
     }
     privilege::default_signals();
+    privilege::close_on_exec();
     execute(&exec.args, &env)
 }
 

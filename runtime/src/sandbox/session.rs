@@ -65,6 +65,19 @@ pub fn enter() -> Result<Session, SandboxError> {
     Ok(*SESSION.get_or_init(|| session))
 }
 
+/// What root can do under `uid_map`: rbc may itself run as root of somebody's user namespace.
+fn session_of_root(uid_map: &str) -> Session {
+    let users: u64 = uid_map
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
+        .sum();
+    Session {
+        // All ids but the one that stands for "unchanged".
+        rootless: users != u64::from(u32::MAX),
+        single_uid: users == 1,
+    }
+}
+
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     // SAFETY: the flags used here (namespaces) do not unshare the file descriptor table, which is
     // what the function's contract is about.
@@ -208,6 +221,17 @@ fn ranges(file: &Path, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_of_a_user_namespace_is_known_by_its_map() {
+        let session = |map| {
+            let s = session_of_root(map);
+            (s.is_rootless(), s.single_uid())
+        };
+        assert_eq!(session("         0          0 4294967295\n"), (false, false));
+        assert_eq!(session("0 1000 1\n"), (true, true));
+        assert_eq!(session("0 1000 1\n1 100000 65536\n"), (true, false));
+    }
 
     #[test]
     fn ranges_are_found_by_name_and_by_number() {

@@ -103,7 +103,7 @@ impl Base {
         fs::copy(BUSYBOX, base.join("bin/busybox")).expect("copy busybox");
         let applets = "sh cat echo id ls mount stat sleep true false hostname ip grep wc touch \
                        mkdir rm sort tr df head mknod chown chmod ln test seq kill umask env \
-                       mv printf ps dd yes su";
+                       mv printf ps dd yes su tail cut";
         for applet in applets.split_whitespace() {
             symlink("busybox", base.join("bin").join(applet)).expect("link an applet");
         }
