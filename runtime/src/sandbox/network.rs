@@ -46,10 +46,9 @@ fn host_address() -> String {
 /// servers are taken from where systemd-resolved keeps them.
 pub(super) fn resolv_conf() -> Vec<u8> {
     let own = fs::read("/etc/resolv.conf").unwrap_or_default();
-    if own.split(|b| *b == b'\n').any(|line| line.trim_ascii() == b"nameserver 127.0.0.53") {
-        if let Ok(real) = fs::read("/run/systemd/resolve/resolv.conf") {
-            return real;
-        }
+    let stub = own.split(|b| *b == b'\n').any(|line| line.trim_ascii() == b"nameserver 127.0.0.53");
+    if stub && let Ok(real) = fs::read("/run/systemd/resolve/resolv.conf") {
+        return real;
     }
     own
 }

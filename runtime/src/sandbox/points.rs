@@ -94,7 +94,7 @@ fn resolve(view: impl AsFd, target: &str) -> Result<Resolved, SetupError> {
             present.pop();
             continue;
         }
-        let path = format!("./{}", [&present[..], &[name.clone()]].concat().join("/"));
+        let path = format!("./{}/{name}", present.join("/"));
         match statat(view, path.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {
                 todo.push(name);

@@ -56,7 +56,7 @@ pub fn enter() -> Result<Session, SandboxError> {
     }
     let (uid, gid) = (geteuid(), getegid());
     let session = if uid.is_root() && unshare(UnshareFlags::NEWNS).is_ok() {
-        Session { rootless: false, single_uid: false }
+        session_of_root(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
     } else {
         Session { rootless: true, single_uid: enter_user_namespace(uid, gid)? }
     };

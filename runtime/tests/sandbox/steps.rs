@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -483,12 +483,7 @@ pub fn victim(dir: &Path) -> ! {
 fn killed_parent_leaves_nothing(base: &Base) {
     let dir = base.fresh();
     symlink(base.layer(), dir.join("base")).unwrap();
-    let mut victim = Command::new("/proc/self/exe")
-        .arg("victim")
-        .arg(&dir)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut victim = Command::new("/proc/self/exe").arg("victim").arg(&dir).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     while !dir.join("upper/up").exists() {
         assert!(Instant::now() < deadline, "the step did not start");
