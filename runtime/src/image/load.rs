@@ -13,7 +13,10 @@ use super::{
     manifest::{ANNOTATION_NAME, ANNOTATION_REF},
     media_type, store_manifest,
 };
-use crate::store::Store;
+use crate::{
+    archive::{self, Compression},
+    store::Store,
+};
 
 /// Where an archive is read from.
 pub enum Source<'a> {
@@ -210,11 +213,14 @@ fn store_layer(
 ) -> Result<Descriptor, ImageError> {
     let failed = |error: std::io::Error| bundle.error(format!("{name}: {error}"));
     let mut head = Vec::new();
-    input.take(4).read_to_end(&mut head).map_err(failed)?;
-    let (kind, plain) = match head.as_slice() {
-        [0x1f, 0x8b, ..] => (media_type::LAYER_GZIP, false),
-        [0x28, 0xb5, 0x2f, 0xfd] => (media_type::LAYER_ZSTD, false),
-        _ => (media_type::LAYER, true),
+    input.take(16).read_to_end(&mut head).map_err(failed)?;
+    let (kind, plain) = match archive::detect(&head) {
+        None => (media_type::LAYER, true),
+        Some(Compression::Gzip) => (media_type::LAYER_GZIP, false),
+        Some(Compression::Zstd) => (media_type::LAYER_ZSTD, false),
+        Some(Compression::Xz | Compression::Bzip2) => {
+            return Err(bundle.error(format!("{name}: layers are plain, gzip or zstd only")));
+        }
     };
     let mut writer = store.blobs().writer()?;
     content::copy(&mut head.as_slice().chain(input), &mut writer).map_err(failed)?;

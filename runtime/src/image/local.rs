@@ -197,7 +197,13 @@ pub fn remove(store: &Store, text: &str) -> Result<Removed, ImageError> {
         removed.untagged.push(short(&name));
     } else {
         let digest = find(store, text)?;
-        for record in store.images()?.iter().filter(|record| record.digest == digest) {
+        let records = store.images()?;
+        let mut records = records.iter().filter(|record| record.digest == digest).peekable();
+        if records.peek().is_none() {
+            // A part of an index has no name of its own to take away.
+            return Err(ImageError::NoSuchImage { name: text.to_owned() });
+        }
+        for record in records {
             store.remove_image(&record.name)?;
             if !is_internal(&record.name) {
                 removed.untagged.push(short(&record.name));

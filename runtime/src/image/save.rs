@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use rbc_ir::Platform;
+
 use super::{
     Descriptor, Document, Documents, ImageError, MAX_CONFIG, MAX_MANIFEST, Reference, Resolved,
     describe, find, media_type, resolve,
@@ -10,7 +12,6 @@ use crate::{
     export::{Bundle, Dest, ExportError, Naming, Sink},
     store::Store,
 };
-use rbc_ir::Platform;
 
 /// The forms of a saved archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -262,3 +262,44 @@ fn refusals_name_the_reference_and_the_reason() {
         HOST/some/image:1: manifest DIGEST: it is of Docker's schema 1, which rbc does not read; push the image again with a current tool
         ");
 }
+
+/// Names the registry for [`pull_as_the_environment_says`].
+const REGISTRY_VARIABLE: &str = "RBC_TEST_REGISTRY";
+
+/// Run by [`https_needs_a_known_authority`] in a process of its own, since the certificate
+/// authorities come from the environment.
+#[test]
+#[ignore = "a part of https_needs_a_known_authority"]
+fn pull_as_the_environment_says() {
+    let place = Place::new();
+    let host = std::env::var(REGISTRY_VARIABLE).expect("run by the other test");
+    let name = format!("{host}/sample:v1").parse().expect("name");
+    registry::pull(&Client::new(), &place.store, &name, &Platform::host(), &|_, _| {})
+        .unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn https_needs_a_known_authority() {
+    let place = Place::new();
+    let certificate = place.path("registry.pem");
+    let registry = Registry::start_tls(&certificate);
+    let layout = LayoutDir::sample(place.path("layout"), "docker.io/library/sample:v1");
+    registry.push(&layout.path, "sample:v1");
+    let pull = |certificates: Option<&std::path::Path>| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("own path"));
+        command
+            .args(["--ignored", "--exact", "registry::pull_as_the_environment_says"])
+            .env(REGISTRY_VARIABLE, &registry.host)
+            .env_remove("SSL_CERT_FILE")
+            .envs(certificates.map(|path| ("SSL_CERT_FILE", path)));
+        command.output().expect("run")
+    };
+    let trusted = pull(Some(&certificate));
+    let said = String::from_utf8_lossy(&trusted.stdout).into_owned();
+    assert!(trusted.status.success() && said.contains("1 passed"), "{said}");
+    let strange = pull(None);
+    assert!(!strange.status.success());
+    let said = [strange.stdout, strange.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("cannot reach") && said.contains("certificate"), "{said}");
+}

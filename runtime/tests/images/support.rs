@@ -186,6 +186,23 @@ pub struct Registry {
 
 impl Registry {
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// A registry that speaks HTTPS, and its certificate, which is its own authority.
+    pub fn start_tls(certificate: &Path) -> Self {
+        let (certificate, key) =
+            (certificate.display().to_string(), certificate.with_extension("key"));
+        let key = key.display().to_string();
+        let args = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test \
+                    -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
+        let mut args: Vec<&str> = args.split_whitespace().collect();
+        args.extend(["-keyout", &key, "-out", &certificate]);
+        run("openssl", "openssl", &args);
+        Self::start_with(&format!("  tls:\n    certificate: {certificate}\n    key: {key}\n"))
+    }
+
+    fn start_with(http: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         for _ in 0..5 {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
@@ -193,7 +210,7 @@ impl Registry {
             let config = dir.path().join("config.yml");
             let text = format!(
                 "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: \
-                 {}\nhttp:\n  addr: {host}\n",
+                 {}\nhttp:\n  addr: {host}\n{http}",
                 dir.path().join("data").display()
             );
             fs::write(&config, text).expect("write");
