@@ -17,6 +17,9 @@ use crate::{
     syntax::{self, DirectiveKind, SourceFile},
 };
 
+/// The build argument that sets the time of the image (reproducible-builds.org).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// A compiled Dockerfile.
 #[derive(Debug)]
 pub struct Compiled {
@@ -90,11 +93,14 @@ pub fn compile(
     options: &CompileOptions,
     resolver: &dyn Resolver,
 ) -> Result<Compiled, Diagnostics> {
+    let options = &effective(options);
     let dockerfile = syntax::parse(Arc::clone(source))?;
     let instructions: Vec<Arc<Instruction>> =
         instruction::parse(&dockerfile)?.into_iter().map(Arc::new).collect();
-    let check = dockerfile.directive(DirectiveKind::Check).map(|check| check.value.text.as_str());
-    let mut lint = Linter::new(check, &options.context.ignore);
+    let check = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").or_else(|| {
+        dockerfile.directive(DirectiveKind::Check).map(|directive| &directive.value.text)
+    });
+    let mut lint = Linter::new(check.map(String::as_str), &options.context.ignore);
     lint.check_text(&instructions);
 
     let mut graph = GraphBuilder::new();
@@ -143,6 +149,21 @@ pub fn compile(
     Ok(Compiled { graph: graph.finish(targets), warnings, unused })
 }
 
+/// The options with what docker makes of them: `SOURCE_DATE_EPOCH` of the environment is a build
+/// argument too, and `BUILDKIT_SANDBOX_HOSTNAME` sets the host name of the steps.
+fn effective(options: &CompileOptions) -> CompileOptions {
+    let mut options = options.clone();
+    if let Some(epoch) = options.source_date_epoch {
+        options.build_args.entry(EPOCH.to_owned()).or_insert_with(|| epoch.to_string());
+    }
+    if let (true, Some(name)) =
+        (options.hostname.is_empty(), options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME"))
+    {
+        options.hostname = name.clone();
+    }
+    options
+}
+
 /// What `TARGETSTAGE` is: the asked target, else the name of the last stage.
 fn target_name<'a>(options: &'a CompileOptions, instructions: &'a [Arc<Instruction>]) -> &'a str {
     if let Some(name) = options.target.as_deref().filter(|name| !name.is_empty()) {
@@ -155,18 +176,17 @@ fn target_name<'a>(options: &'a CompileOptions, instructions: &'a [Arc<Instructi
     last.and_then(|from| from.name.as_ref()).map_or("", |name| name.text.as_str())
 }
 
-/// A build argument or global ARG of that name wins over the option; an empty one means nothing.
+/// The time of the image, from a build argument or a global ARG; an empty one means nothing.
 fn source_date_epoch(
     options: &CompileOptions,
     globals: &Globals,
 ) -> Result<Option<i64>, Diagnostic> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    match options.build_args.get(NAME).or_else(|| globals.values.get(NAME)) {
+    match options.build_args.get(EPOCH).or_else(|| globals.values.get(EPOCH)) {
         Some(text) if !text.is_empty() => text.parse().map(Some).map_err(|_| {
             Diagnostic::error("bad-epoch", format!("invalid SOURCE_DATE_EPOCH: {text:?}"))
                 .help("give the seconds since 1970-01-01T00:00:00Z")
         }),
-        _ => Ok(options.source_date_epoch),
+        _ => Ok(None),
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod compile;
+mod cycle;
 pub mod diagnostic;
 mod git_ref;
 mod go_format;

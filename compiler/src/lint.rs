@@ -287,8 +287,9 @@ impl Linter {
         if name.starts_with("BUILDKIT_SBOM_SCAN_") {
             return;
         }
-        let near =
-            nearest(name, known).map_or(String::new(), |near| format!(" (did you mean ${near}?)"));
+        // Among more names than anyone writes, looking for a near one would take too long.
+        let near = nearest(name, known.take(1000))
+            .map_or(String::new(), |near| format!(" (did you mean ${near}?)"));
         self.report_at(
             Rule::UndefinedVar,
             &instruction.source,
@@ -370,8 +371,9 @@ impl Linter {
     /// of it is.
     pub fn ignored_source(&mut self, instruction: &Instruction, word: &Word, source: &str) {
         let Some(ignore) = &self.ignore else { return };
+        let source = source.replace("/./", "/");
         let hidden =
-            if source.is_empty() { self.ignores_all } else { ignore.matches_or_parent(source) };
+            if source.is_empty() { self.ignores_all } else { ignore.matches_or_parent(&source) };
         if hidden {
             let keyword =
                 if matches!(instruction.command, Command::Add(_)) { "Add" } else { "Copy" };
@@ -381,7 +383,7 @@ impl Linter {
                 word.span,
                 format!(
                     "Attempting to {keyword} file {:?} that is excluded by .dockerignore",
-                    if source.is_empty() { "." } else { source }
+                    if source.is_empty() { "." } else { source.as_str() }
                 ),
             );
         }

@@ -2,61 +2,58 @@
 //! and git repositories.
 
 use rbc_ir::{
-    CopyAction, Digest, FileAction, FileOp, GitSource, HttpSource, Input, Mkfile, ModeChange,
-    NodeMeta, Op, Owner, SelectPath, Selection, Source,
+    CopyAction, FileAction, FileOp, Input, Mkfile, ModeChange, NodeMeta, Op, Owner, SelectPath,
+    Selection,
 };
 
-use super::{Current, Lowering, Root, SourceError, check_owner, step_name};
+use super::{Current, Lowering, Root, SourceError, check_owner, inputs::Inputs, remote, step_name};
 use crate::{
     diagnostic::Diagnostic,
-    git_ref::{self, GitRef},
+    git_ref,
     instruction::{Add, Copy, Instruction, Transfer, parse_chmod, parse_owner},
     path,
-    resolver::{GitRequest, HttpRequest, ResolveError},
+    resolver::ResolveError,
     shellword::Expander,
     stage::Step,
     syntax::Word,
 };
 
-/// Permission bits of a downloaded file (Dockerfile reference, ADD).
-const DOWNLOAD_MODE: u32 = 0o600;
-
 /// What only ADD can say.
 #[derive(Default)]
-struct AddOptions {
-    checksum: Option<(String, crate::syntax::Span)>,
-    keep_git_dir: Option<bool>,
-    unpack: Option<bool>,
+pub(super) struct AddOptions {
+    pub checksum: Option<(String, crate::syntax::Span)>,
+    pub keep_git_dir: Option<bool>,
+    pub unpack: Option<bool>,
 }
 
 /// A COPY or ADD with all variables expanded.
-struct Plan<'a> {
-    instruction: &'a Instruction,
-    transfer: &'a Transfer,
+pub(super) struct Plan<'a> {
+    pub instruction: &'a Instruction,
+    pub transfer: &'a Transfer,
     /// ADD's options; `None` for COPY.
-    add: Option<AddOptions>,
-    parents: bool,
-    sources: Vec<(String, &'a Word)>,
-    dest: String,
-    owner: Option<Owner>,
-    mode: Option<ModeChange>,
-    exclude: Vec<String>,
+    pub add: Option<AddOptions>,
+    pub parents: bool,
+    pub sources: Vec<(String, &'a Word)>,
+    pub dest: String,
+    pub owner: Option<Owner>,
+    pub mode: Option<ModeChange>,
+    pub exclude: Vec<String>,
     /// Name of the step.
-    name: String,
+    pub name: String,
 }
 
 impl Plan<'_> {
-    fn fail(&self, code: &'static str, message: impl Into<String>, word: &Word) -> Diagnostic {
+    pub fn fail(&self, code: &'static str, message: impl Into<String>, word: &Word) -> Diagnostic {
         Diagnostic::error(code, message).at(&self.instruction.source, word.span)
     }
 
-    fn unresolved(&self, error: ResolveError, word: &Word) -> Diagnostic {
+    pub fn unresolved(&self, error: ResolveError, word: &Word) -> Diagnostic {
         let wrong = self.fail("not-found", error.message, word);
         error.help.into_iter().fold(wrong, Diagnostic::help)
     }
 
     /// An action with what all sources have in common.
-    fn action(&self, input: u32, source: String) -> CopyAction {
+    pub fn action(&self, input: u32, source: String) -> CopyAction {
         CopyAction {
             input,
             source,
@@ -70,20 +67,6 @@ impl Plan<'_> {
             exclude: self.exclude.clone(),
             allow_missing: false,
         }
-    }
-}
-
-/// The inputs of a file node, the base first.
-struct Inputs(Vec<Input>);
-
-impl Inputs {
-    fn push(&mut self, input: Input) -> u32 {
-        let known = self.0.iter().skip(1).position(|have| *have == input);
-        let index = known.map_or(self.0.len(), |at| at + 1);
-        if known.is_none() {
-            self.0.push(input);
-        }
-        u32::try_from(index).unwrap_or(u32::MAX)
     }
 }
 
@@ -152,7 +135,7 @@ impl Lowering<'_, '_> {
             check_owner(plan.owner.as_ref(), &base_root, instruction, word.span)?;
         }
         let base = self.node(&base_root, current.stage)?;
-        let mut inputs = Inputs(vec![base]);
+        let mut inputs = Inputs::new(base);
         let mut actions = Vec::new();
         self.remote_sources(&plan, current, &mut inputs, &mut actions)?;
         self.local_sources(&plan, root, current, &mut inputs, &mut actions)?;
@@ -162,7 +145,7 @@ impl Lowering<'_, '_> {
         let actions = actions.into_iter().map(|(_, copy)| FileAction::Copy(copy)).collect();
         let meta = self.meta(current, instruction, plan.name.clone());
         let op = Op::File(FileOp { actions });
-        let made = self.add(op, inputs.0, None, meta.clone())?;
+        let made = self.add(op, inputs.finish(), None, meta.clone())?;
         current.state.root = match (&current.state.root, is_link) {
             (Root::Empty, true) | (_, false) => Root::Node(made),
             (below, true) => {
@@ -234,106 +217,8 @@ impl Lowering<'_, '_> {
             exclude: transfer.exclude.iter().map(|word| word.text.clone()).collect(),
             name,
         };
-        check_checksum(&plan)?;
+        remote::check_checksum(&plan)?;
         Ok((plan, created_by))
-    }
-
-    /// Git repositories and files of the web.
-    fn remote_sources(
-        &mut self,
-        plan: &Plan<'_>,
-        current: &Current<'_>,
-        inputs: &mut Inputs,
-        actions: &mut Vec<(usize, CopyAction)>,
-    ) -> Result<(), Diagnostic> {
-        for (place, (source, word)) in plan.sources.iter().enumerate() {
-            if let Some(git) = git_ref::parse(source) {
-                let git = git.map_err(|e| plan.fail("bad-address", e.to_string(), word))?;
-                let Some(add) = &plan.add else {
-                    let wrong = "source can't be a git ref for COPY";
-                    return Err(plan.fail("remote-copy", wrong, word).help("use ADD"));
-                };
-                let node = self.git(plan, current, add, git, word)?;
-                let input = inputs.push(node);
-                actions.push((place, plan.action(input, String::new())));
-            } else if git_ref::is_http_file(source) {
-                let Some(add) = &plan.add else {
-                    let wrong = "source can't be a URL for COPY";
-                    return Err(plan.fail("remote-copy", wrong, word).help("use ADD"));
-                };
-                let (node, filename) = self.http(plan, current, add, source, word)?;
-                let input = inputs.push(node);
-                let unpack = add.unpack.unwrap_or(false);
-                actions.push((place, CopyAction { unpack, ..plan.action(input, filename) }));
-            }
-        }
-        Ok(())
-    }
-
-    fn git(
-        &mut self,
-        plan: &Plan<'_>,
-        current: &Current<'_>,
-        add: &AddOptions,
-        git: GitRef,
-        word: &Word,
-    ) -> Result<Input, Diagnostic> {
-        let keep_git_dir = match (add.keep_git_dir, git.keep_git_dir) {
-            (Some(flag), Some(query)) if flag != query => {
-                let wrong = "inconsistent keep-git-dir configuration";
-                return Err(plan.fail("bad-address", wrong, word));
-            }
-            (flag, query) => flag.or(query).unwrap_or(false),
-        };
-        let checksum = match (&add.checksum, git.checksum) {
-            (Some((flag, _)), Some(query)) if *flag != query => {
-                let wrong = format!("checksum mismatch {flag:?} != {query:?}");
-                return Err(plan.fail("bad-address", wrong, word));
-            }
-            (flag, query) => query.or_else(|| flag.as_ref().map(|(text, _)| text.clone())),
-        };
-        let request =
-            GitRequest { url: git.remote.clone(), reference: git.reference.clone(), checksum };
-        let commit = self.pins.commit(&request).map_err(|error| plan.unresolved(error, word))?;
-        let source = Source::Git(GitSource {
-            url: git.remote,
-            reference: git.reference,
-            commit,
-            subdir: git.subdir,
-            keep_git_dir,
-            submodules: git.submodules.unwrap_or(true),
-        });
-        let meta = self.meta(current, plan.instruction, plan.name.clone());
-        self.add(Op::Source(source), Vec::new(), None, meta)
-    }
-
-    fn http(
-        &mut self,
-        plan: &Plan<'_>,
-        current: &Current<'_>,
-        add: &AddOptions,
-        url: &str,
-        word: &Word,
-    ) -> Result<(Input, String), Diagnostic> {
-        let checksum = match &add.checksum {
-            Some((text, span)) => Some(text.parse::<Digest>().map_err(|error| {
-                Diagnostic::error("bad-checksum", format!("invalid checksum: {error}"))
-                    .at(&plan.instruction.source, *span)
-            })?),
-            None => None,
-        };
-        let request = HttpRequest { url: url.to_owned(), checksum };
-        let found = self.pins.download(&request).map_err(|error| plan.unresolved(error, word))?;
-        let filename = file_name(url);
-        let source = Source::Http(HttpSource {
-            url: url.to_owned(),
-            checksum: found.checksum,
-            filename: filename.clone(),
-            mode: DOWNLOAD_MODE,
-            mtime: found.mtime,
-        });
-        let meta = self.meta(current, plan.instruction, plan.name.clone());
-        Ok((self.add(Op::Source(source), Vec::new(), None, meta)?, filename))
     }
 
     /// Paths of the context or stage. They share one input, whose digest covers just them.
@@ -463,22 +348,6 @@ impl Lowering<'_, '_> {
     }
 }
 
-fn check_checksum(plan: &Plan<'_>) -> Result<(), Diagnostic> {
-    let Some((_, span)) = plan.add.as_ref().and_then(|add| add.checksum.as_ref()) else {
-        return Ok(());
-    };
-    let fail = |message: &str| {
-        Err(Diagnostic::error("bad-checksum", message).at(&plan.instruction.source, *span))
-    };
-    match &plan.sources[..] {
-        [(source, _)] if git_ref::is_http_file(source) || git_ref::parse(source).is_some() => {
-            Ok(())
-        }
-        [_] => fail("checksum requires HTTP(S) or Git sources"),
-        _ => fail("checksum can't be specified for multiple sources"),
-    }
-}
-
 /// A source below the root of its tree. For `--parents`, both sides of the pivot `/./` are cleaned
 /// and the pivot stays.
 fn local_path(source: &str, parents: bool) -> String {
@@ -489,17 +358,6 @@ fn local_path(source: &str, parents: bool) -> String {
             if root.is_empty() { pattern } else { format!("{root}/./{pattern}") }
         }
         _ => below_root(source),
-    }
-}
-
-/// The name that a download gets: the last part of the address's path.
-fn file_name(url: &str) -> String {
-    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let end = after_scheme.find(['?', '#']).unwrap_or(after_scheme.len());
-    let path = after_scheme[..end].split_once('/').map_or("", |(_, path)| path);
-    match path::base(path) {
-        "." | "/" | ".." => "__unnamed__".to_owned(),
-        name => git_ref::decode(name).replace('/', "_"),
     }
 }
 
@@ -519,19 +377,6 @@ mod tests {
             ("/./a", true, "a"),
         ] {
             assert_eq!(local_path(source, parents), want, "{source:?}");
-        }
-    }
-
-    #[test]
-    fn downloads_are_named_by_the_address() {
-        for (url, want) in [
-            ("https://h/a/b.tgz?x=1", "b.tgz"),
-            ("https://h", "__unnamed__"),
-            ("https://h/", "__unnamed__"),
-            ("https://h/a%20b", "a b"),
-            ("https://h/a%2Fb", "a_b"),
-        ] {
-            assert_eq!(file_name(url), want, "{url}");
         }
     }
 }

@@ -5,8 +5,11 @@
 //! image config only. The reference is BuildKit's `dockerfile2llb`.
 
 mod bases;
+mod begin;
 mod copy;
+mod inputs;
 mod mount;
+mod remote;
 mod run;
 mod settings;
 mod step_name;
@@ -15,15 +18,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use rbc_ir::{
-    ContextSource, GitSource, GraphBuilder, History, ImageSource, Input, NodeMeta, Op, Owner,
-    Platform, Selection, Source, Target, UserRef,
+    ContextSource, GraphBuilder, History, Input, NodeMeta, Op, Owner, Platform, Selection, Source,
+    Target, UserRef,
 };
 
 use crate::{
     diagnostic::Diagnostic,
     image_config::{DEFAULT_PATH, Settings},
     instruction::{Command, Instruction},
-    lint::{Linter, Rule},
+    lint::Linter,
     options::CompileOptions,
     path,
     pins::Pins,
@@ -214,106 +217,6 @@ impl Lowering<'_, '_> {
             self.step(&mut current, step)?;
         }
         Ok(Built { state: current.state, history: current.history, base })
-    }
-
-    /// The state before the first instruction, the history that comes with it, and the stage whose
-    /// history precedes that.
-    fn begin(
-        &mut self,
-        stage: &Stage,
-        id: StageId,
-        counter: &mut Counter,
-    ) -> Result<(State, Vec<History>, Option<StageId>), Diagnostic> {
-        let fresh = |root, settings, platform: &Platform, image_platform: &Platform| State {
-            root,
-            settings,
-            env: IndexMap::new(),
-            build_args: IndexMap::new(),
-            platform: platform.clone(),
-            image_platform: image_platform.clone(),
-            workdir_is_set: false,
-        };
-        let platform = stage.platform.as_ref().unwrap_or(self.job.platform);
-        let origin = self.origins[id].clone().unwrap_or(Origin::Scratch);
-        let (state, history) = match origin {
-            Origin::Stage(base) => {
-                let Some(built) = &self.built[base] else {
-                    return Err(Diagnostic::error(
-                        "unknown-stage",
-                        format!("{:?} needs a stage that is not before it", stage.label),
-                    )
-                    .at(&stage.source, stage.span));
-                };
-                let mut state = built.state.clone();
-                state.settings.on_build = Vec::new();
-                if let Root::Local(name) = &state.root {
-                    state.root = Root::Node(self.whole_context(name, stage)?);
-                }
-                return Ok((state, Vec::new(), Some(base)));
-            }
-            Origin::Scratch => {
-                let target = self.job.platform;
-                (fresh(Root::Empty, Settings::empty(), target, target), Vec::new())
-            }
-            Origin::Local(name) => {
-                let root = if stage.is_declared && !stage.is_replaced() {
-                    Root::Node(self.whole_context(&name, stage)?)
-                } else {
-                    Root::Local(name)
-                };
-                (fresh(root, Settings::empty(), platform, platform), Vec::new())
-            }
-            Origin::Git { git, commit } => {
-                let source = Source::Git(GitSource {
-                    url: git.remote.clone(),
-                    reference: git.reference.clone(),
-                    commit,
-                    subdir: git.subdir.clone(),
-                    keep_git_dir: git.keep_git_dir.unwrap_or(false),
-                    submodules: git.submodules.unwrap_or(true),
-                });
-                let name = counter.next(&format!("FROM {}", git.remote), false);
-                let meta = self.meta_of(stage, name);
-                let root = self.add(Op::Source(source), Vec::new(), None, meta)?;
-                (fresh(Root::Node(root), Settings::empty(), platform, platform), Vec::new())
-            }
-            Origin::Image { image, platform, location } => {
-                let source = Source::Image(ImageSource {
-                    reference: image.reference.clone(),
-                    manifest: image.manifest,
-                    location,
-                });
-                let shown = if image.reference.contains('@') {
-                    format!("FROM {}", image.reference)
-                } else {
-                    format!("FROM {}@{}", image.reference, image.manifest)
-                };
-                let name = counter.next(&shown, false);
-                let meta = self.meta_of(stage, name);
-                let root =
-                    self.add(Op::Source(source), Vec::new(), Some(platform.clone()), meta)?;
-                self.check_image_platform(stage, &platform, &image.platform);
-                let settings = Settings::inherit(&image.config);
-                let history = image.config.history.clone();
-                (fresh(Root::Node(root), settings, &platform, &image.platform), history)
-            }
-        };
-        Ok((state, history, None))
-    }
-
-    fn check_image_platform(&mut self, stage: &Stage, wanted: &Platform, is: &Platform) {
-        if wanted.os != is.os || wanted.architecture != is.architecture {
-            self.lint.report_at(
-                Rule::InvalidBaseImagePlatform,
-                &stage.source,
-                stage.span,
-                format!(
-                    "Base image {} was pulled with platform \"{is}\", expected \"{wanted}\" for \
-                     current build",
-                    stage.base_text
-                ),
-            );
-        }
     }
 
     fn step(&mut self, current: &mut Current<'_>, step: &Step) -> Result<(), Diagnostic> {

@@ -2,7 +2,7 @@
 
 use rbc_ir::{Input, Mount, MountKind, SecretEnv, SelectPath, Selection};
 
-use super::{Current, Lowering, Root, SourceError, run::push};
+use super::{Current, Lowering, Root, SourceError, inputs::Inputs};
 use crate::{
     diagnostic::Diagnostic,
     instruction::{Instruction, MountOptions, MountType, Run, parse_mount},
@@ -19,7 +19,7 @@ impl Lowering<'_, '_> {
         current: &Current<'_>,
         step: &Step,
         run: &Run,
-        inputs: &mut Vec<Input>,
+        inputs: &mut Inputs,
         mounts: &mut Vec<Mount>,
     ) -> Result<Vec<SecretEnv>, Diagnostic> {
         let mut secret_env = Vec::new();
@@ -81,7 +81,7 @@ impl Lowering<'_, '_> {
         at: &At<'_>,
         options: &MountOptions,
         source: Option<StageId>,
-        inputs: &mut Vec<Input>,
+        inputs: &mut Inputs,
     ) -> Result<Mount, Diagnostic> {
         let path = path::source(&options.source);
         let root = match source {
@@ -91,7 +91,7 @@ impl Lowering<'_, '_> {
         let node = self.mounted_node(current, at, &root, &path)?;
         Ok(Mount {
             target: target(current, at, &options.target)?,
-            kind: MountKind::Bind { input: push(inputs, node), source: path },
+            kind: MountKind::Bind { input: inputs.push(node), source: path },
             read_only: options.read_only,
         })
     }
@@ -102,7 +102,7 @@ impl Lowering<'_, '_> {
         at: &At<'_>,
         options: &MountOptions,
         source: Option<StageId>,
-        inputs: &mut Vec<Input>,
+        inputs: &mut Inputs,
     ) -> Result<Mount, Diagnostic> {
         let path = path::source(&options.source);
         let input = match source {
@@ -112,7 +112,7 @@ impl Lowering<'_, '_> {
                     Root::Empty => None,
                     root => {
                         let node = self.mounted_node(current, at, &root, &path)?;
-                        Some(push(inputs, node))
+                        Some(inputs.push(node))
                     }
                 }
             }
@@ -120,6 +120,11 @@ impl Lowering<'_, '_> {
         };
         let id =
             if options.id.is_empty() { path::clean(&options.target) } else { options.id.clone() };
+        // As in BuildKit, a build may keep its caches apart from those of others.
+        let id = match self.job.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
+            Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
+            _ => id,
+        };
         Ok(Mount {
             target: target(current, at, &options.target)?,
             kind: MountKind::Cache {

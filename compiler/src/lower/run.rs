@@ -1,8 +1,8 @@
 //! RUN: the command line with its heredocs, and all that surrounds the process.
 
-use rbc_ir::{Exec, Input, Mount, MountKind, Network, Op, SecretEnv, Security};
+use rbc_ir::{Exec, Mount, MountKind, Network, Op, SecretEnv, Security};
 
-use super::{Current, Lowering, Root, step_name};
+use super::{Current, Lowering, Root, inputs::Inputs, step_name};
 use crate::{
     diagnostic::Diagnostic,
     image_config::environment,
@@ -45,13 +45,13 @@ impl Lowering<'_, '_> {
             .at(&instruction.source, device.span));
         }
         let base = self.node(&current.state.root.clone(), current.stage)?;
-        let mut inputs = vec![base];
+        let mut inputs = Inputs::new(base);
         let mut mounts = Vec::new();
         if let Some((name, content)) = line.script {
             let script = self.inline_file(current, &format!("/{name}"), 0o755, content)?;
             mounts.push(Mount {
                 target: SCRIPT_DIR.to_owned(),
-                kind: MountKind::Bind { input: push(&mut inputs, script), source: "/".to_owned() },
+                kind: MountKind::Bind { input: inputs.push(script), source: "/".to_owned() },
                 read_only: true,
             });
         }
@@ -76,7 +76,8 @@ impl Lowering<'_, '_> {
             shm_size: self.job.options.shm_size,
         };
         let platform = Some(current.state.platform.clone());
-        current.state.root = Root::Node(self.add(Op::Exec(exec), inputs, platform, meta)?);
+        current.state.root =
+            Root::Node(self.add(Op::Exec(exec), inputs.finish(), platform, meta)?);
         let created_by = history_line(current, &line.args);
         current.commit(format!("RUN {created_by} # buildkit"), true);
         Ok(())
@@ -127,16 +128,6 @@ impl Lowering<'_, '_> {
             .at(&instruction.source, instruction.span)
             .help(format!("pass --allow {} if you trust this Dockerfile", right.name())))
     }
-}
-
-/// Adds an input and gives its number.
-pub(super) fn push(inputs: &mut Vec<Input>, input: Input) -> u32 {
-    let index = inputs.iter().skip(1).position(|have| *have == input);
-    let index = index.map_or(inputs.len(), |at| at + 1);
-    if index == inputs.len() {
-        inputs.push(input);
-    }
-    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// A line that is nothing but one heredoc is a script: for the shell, or for the program that its

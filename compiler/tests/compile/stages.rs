@@ -133,3 +133,12 @@ fn the_epoch_comes_from_the_build_argument_first() {
     let error = World::new().errors("FROM scratch\n", &options);
     assert!(error.contains("invalid SOURCE_DATE_EPOCH: \"x\""), "{error}");
 }
+
+#[test]
+fn the_epoch_of_the_environment_is_a_build_argument_too() {
+    let mut options = options();
+    options.source_date_epoch = Some(1);
+    let text = "FROM scratch\nARG SOURCE_DATE_EPOCH\nLABEL e=$SOURCE_DATE_EPOCH\n";
+    let compiled = World::new().compile(text, &options);
+    assert_eq!(compiled.graph.targets[0].config.config.labels["e"], "1");
+}
