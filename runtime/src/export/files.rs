@@ -168,6 +168,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn files_of_the_build_get_the_time_of_the_image() {
+        let made = Entry { mtime: (9_000, layer::MADE_NSEC), ..Entry::empty_root() };
+        let copied = Entry { mtime: (9_000, 1), ..made.clone() };
+        let show = |epoch| [&made, &copied].map(|entry| Times { epoch }.of(entry));
+        assert_eq!(show(None), [layer::DEFAULT_EPOCH, 9_000]);
+        assert_eq!(show(Some(10_000)), [10_000, 9_000]);
+        assert_eq!(show(Some(5)), [5, 5]);
+    }
+
+    #[test]
     fn merged_files_are_written_in_order() {
         let dir = tempfile::tempdir().expect("folder");
         let layer = dir.path().join("layer");

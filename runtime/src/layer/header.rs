@@ -3,6 +3,9 @@
 /// Length of a tar block in bytes; headers and content are padded to it.
 pub(crate) const BLOCK: u64 = 512;
 
+/// Names and values of extended attributes.
+pub(crate) type RawXattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a tar says of one entry. A folder's name ends in a slash.
 pub(crate) struct Head {
     /// Name.
@@ -24,7 +27,7 @@ pub(crate) struct Head {
     /// Major and minor number.
     pub(crate) device: Option<(u32, u32)>,
     /// Extended attributes by name.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: RawXattrs,
 }
 
 /// The largest number that eight bytes hold in octal with a NUL behind.

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::{
     CAPABILITY, DEFAULT_EPOCH, LayerError, MADE_NSEC, OPAQUE,
-    header::{BLOCK, Head},
+    header::{BLOCK, Head, RawXattrs},
     owner,
 };
 
@@ -203,7 +203,7 @@ fn has_xattr(path: &Path, name: &str) -> bool {
 
 /// The attributes that belong into a layer: file capabilities alone, as in BuildKit's layers.
 /// Everything else is the business of the machine that it was set on.
-fn kept_xattrs(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+fn kept_xattrs(path: &Path) -> Result<RawXattrs, LayerError> {
     // A capability has 24 bytes (`struct vfs_ns_cap_data`).
     let mut value = [0; 64];
     match rustix::fs::lgetxattr(path, CAPABILITY, &mut value[..]) {
