@@ -12,8 +12,8 @@ use rbc_ir::{Digest, Hasher, Selection};
 use sha2::Digest as _;
 
 use super::{
-    Entry, Filter, Kind, Role, SourceTree, TreeError, WalkItem, Xattrs, entry::read_xattrs_of,
-    select, split_pivot, walk,
+    Entry, Filter, Kind, Role, Selected, SourceTree, TreeError, WalkItem, Xattrs,
+    entry::read_xattrs_of, select, split_pivot, walk,
 };
 
 /// Remembers digests of files, so that a file that did not change need not be read again.
@@ -50,38 +50,44 @@ pub fn selection_digest(
     selection: &Selection,
     hashes: &dyn ContentHashes,
 ) -> Result<Digest, TreeError> {
-    let selected = select(tree, selection)?;
-    let filters = filters(selection)?;
     let mut hasher = Hasher::new("rbc selection 1");
-    for filter in &filters {
-        for one in &selected {
-            let items = walk(tree, &one.path, &one.entry, filter)?;
-            let contents: Vec<Option<Digest>> = items
-                .par_iter()
-                .with_min_len(16)
-                .map(|item| item_content(tree, &one.path, item, hashes))
-                .collect::<Result<_, _>>()?;
-            hasher
-                .part(one.named.file_name().unwrap_or_default().as_bytes())
-                .number(items.len() as u64);
-            for (item, content) in items.iter().zip(&contents) {
-                add_item(&mut hasher, tree, &one.path, item, content.as_ref())?;
-            }
+    if selection.parents {
+        // Each path is an include pattern of its own, below the folder before its pivot.
+        for path in &selection.paths {
+            let alone = Selection { paths: vec![path.clone()], ..selection.clone() };
+            let filter = Filter::new(&[split_pivot(&path.path).1], &selection.exclude)?;
+            add_selected(&mut hasher, tree, &select(tree, &alone)?, &filter, hashes)?;
         }
+    } else {
+        let filter = Filter::new(&[], &selection.exclude)?;
+        add_selected(&mut hasher, tree, &select(tree, selection)?, &filter, hashes)?;
     }
     Ok(hasher.finish())
 }
 
-/// The filters that apply to what is selected. Each path with `parents` is an include pattern of its
-/// own, below the folder before its pivot.
-fn filters(selection: &Selection) -> Result<Vec<Filter>, TreeError> {
-    if !selection.parents {
-        return Ok(vec![Filter::new(&[], &selection.exclude)?]);
+/// Adds all that `filter` takes of the selected files and folders.
+fn add_selected(
+    hasher: &mut Hasher,
+    tree: &dyn SourceTree,
+    selected: &[Selected],
+    filter: &Filter,
+    hashes: &dyn ContentHashes,
+) -> Result<(), TreeError> {
+    for one in selected {
+        let items = walk(tree, &one.path, &one.entry, filter)?;
+        let contents: Vec<Option<Digest>> = items
+            .par_iter()
+            .with_min_len(16)
+            .map(|item| item_content(tree, &one.path, item, hashes))
+            .collect::<Result<_, _>>()?;
+        hasher
+            .part(one.named.file_name().unwrap_or_default().as_bytes())
+            .number(items.len() as u64);
+        for (item, content) in items.iter().zip(&contents) {
+            add_item(hasher, tree, &one.path, item, content.as_ref())?;
+        }
     }
-    let filter = |path: &rbc_ir::SelectPath| {
-        Ok(Filter::new(&[split_pivot(&path.path).1], &selection.exclude)?)
-    };
-    selection.paths.iter().map(filter).collect()
+    Ok(())
 }
 
 fn add_item(
@@ -249,6 +255,25 @@ mod tests {
         assert_ne!(digest("a*"), digest("none*"));
         let missing = selection_digest(&tree, &selecting("none"), &NoHashes).expect_err("missing");
         assert_eq!(missing.to_string(), "\"/none\": not found");
+    }
+
+    #[test]
+    fn with_parents_only_what_is_below_the_pivots_and_matches_counts() {
+        let mut world = World::new();
+        let root = world.tree("a/b/c = c\na/other = o\nx/y = y");
+        let path = |path: &str| SelectPath { path: path.into(), wildcard: true };
+        let paths = vec![path("a/./b/c"), path("x/*")];
+        let selection =
+            Selection { paths, follow_symlinks: true, parents: true, ..Selection::default() };
+        let digest = || {
+            let tree = ContextTree::open(&root, &[]).expect("context");
+            selection_digest(&tree, &selection, &NoHashes).expect("digest")
+        };
+        let before = digest();
+        fs::write(root.join("a/other"), "changed").expect("write");
+        assert_eq!(digest(), before);
+        fs::set_permissions(root.join("a/b"), fs::Permissions::from_mode(0o700)).expect("mode");
+        assert_ne!(digest(), before, "a folder on the way");
     }
 
     /// Counts how often a digest had to be made.
