@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rbc_ir::{Graph, GraphBuilder, Platform};
+use rbc_ir::{Graph, GraphBuilder, GraphError, Platform};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -14,7 +14,7 @@ use crate::{
     platform_args,
     resolver::Resolver,
     stage::{Globals, Stages},
-    syntax::{self, DirectiveKind, SourceFile},
+    syntax::{self, DirectiveKind, SourceFile, Span},
 };
 
 /// The build argument that sets the time of the image (reproducible-builds.org).
@@ -146,7 +146,24 @@ pub fn compile(
         ));
         return Err(warnings);
     }
-    Ok(Compiled { graph: graph.finish(targets), warnings, unused })
+    let graph = graph.finish(targets);
+    graph.validate().map_err(|error| ill_formed(source, &graph, error))?;
+    Ok(Compiled { graph, warnings, unused })
+}
+
+/// What the text or the options say but no graph may hold, such as a NUL in an argument, at the
+/// instruction it comes from.
+fn ill_formed(source: &Arc<SourceFile>, graph: &Graph, error: GraphError) -> Diagnostic {
+    match error {
+        GraphError::BadNode { node, reason } => {
+            let wrong = Diagnostic::error("ill-formed", reason);
+            match graph.node_meta(&node).span {
+                Some(span) => wrong.at(source, Span::new(span.start as usize, span.end as usize)),
+                None => wrong,
+            }
+        }
+        other => Diagnostic::error("ill-formed", other.to_string()),
+    }
 }
 
 /// The options with what docker makes of them: `SOURCE_DATE_EPOCH` of the environment is a build

@@ -3,8 +3,8 @@
 use rbc_ir::{Network, Security};
 
 use super::{
-    Add, ArgDeclaration, Command, CommandLine, Copy, Device, From, InlineFile, Instruction,
-    Onbuild, Run, Transfer,
+    Add, ArgDeclaration, Command, Copy, Device, From, InlineFile, Instruction, Onbuild, Run,
+    Transfer,
     flags::{
         Flags,
         Kind::{List, Switch, Text},

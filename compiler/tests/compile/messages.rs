@@ -127,6 +127,7 @@ fn one_line_each() {
         ("FROM busybox\nVOLUME \"\"\n", "VOLUME specified can not be an empty string"),
         ("FROM --platform=$NOPE busybox\n", "empty platform value from expression $NOPE"),
         ("FROM busybox\nENV A=\"${B:?must be set}\"\n", "B: must be set"),
+        ("FROM busybox\nRUN a\0b\n", "contains a NUL"),
         ("RUN true\n", "RUN stands before the first FROM"),
         ("ARG A=1\n", "no stages to build"),
         ("FROM busybox AS a\nFROM scratch\nRUN --security=insecure x\n", "security.insecure"),
