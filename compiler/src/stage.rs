@@ -68,6 +68,8 @@ pub(crate) struct Stage {
     pub steps: Vec<Step>,
     /// Whether it stands in the Dockerfile, not only behind a `--from`.
     pub is_declared: bool,
+    /// Whether a named context takes its place.
+    pub is_replaced: bool,
     /// Where it is declared or, if it is not, first named.
     pub source: Arc<SourceFile>,
     /// The FROM, or the word behind `--from`.
@@ -75,11 +77,6 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Whether a named context takes its place.
-    pub fn is_replaced(&self) -> bool {
-        self.is_declared && matches!(&self.base, Base::Context(name) if *name == self.name)
-    }
-
     /// The stages whose files it uses beside its base, with the step that does.
     pub fn dependencies(&self) -> impl Iterator<Item = (StageId, &Step)> {
         self.steps
@@ -95,7 +92,8 @@ pub(crate) struct Stages {
     pub list: Vec<Stage>,
     by_name: HashMap<String, StageId>,
     undeclared: HashMap<String, StageId>,
-    contexts: BTreeSet<String>,
+    /// Named contexts as they were given, by their short name.
+    contexts: HashMap<String, String>,
     escape: char,
 }
 
@@ -174,7 +172,13 @@ impl Stages {
             list: Vec::new(),
             by_name: HashMap::new(),
             undeclared: HashMap::new(),
-            contexts: contexts.clone(),
+            contexts: contexts
+                .iter()
+                .map(|name| {
+                    let short = reference::context_name(name).unwrap_or_else(|| name.clone());
+                    (short, name.clone())
+                })
+                .collect(),
             escape: instructions.first().map_or('\\', |first| first.escape),
         };
         let mut bodies: Vec<Vec<&Arc<Instruction>>> = Vec::new();
@@ -195,7 +199,7 @@ impl Stages {
         }
         // Only now are all names known that --from may mean.
         for (id, body) in bodies.into_iter().enumerate() {
-            if stages.list[id].is_replaced() {
+            if stages.list[id].is_replaced {
                 // A named context takes the place of the stage; its instructions only have to
                 // make sense.
                 for instruction in body {
@@ -238,6 +242,7 @@ impl Stages {
             );
         }
         let context = if name.is_empty() { None } else { self.context(&name) };
+        let is_replaced = context.is_some();
         let base_of_stage = match context {
             Some(context) => Base::Context(context),
             None => self.base(&base.text, instruction, from.base.span)?,
@@ -250,6 +255,7 @@ impl Stages {
             platform,
             steps: Vec::new(),
             is_declared: true,
+            is_replaced,
             source: Arc::clone(&instruction.source),
             span: instruction.span,
         });
@@ -292,10 +298,8 @@ impl Stages {
         {
             return None;
         }
-        if self.contexts.contains(name) {
-            return Some(name.to_owned());
-        }
-        reference::context_name(name).filter(|short| self.contexts.contains(short))
+        let short = reference::context_name(name);
+        self.contexts.get(short.as_deref().unwrap_or(name)).cloned()
     }
 
     /// Settles what an instruction uses, adding images and contexts that only it names.
@@ -380,6 +384,7 @@ impl Stages {
             platform: None,
             steps: Vec::new(),
             is_declared: false,
+            is_replaced: false,
             source: Arc::clone(&instruction.source),
             span,
         });

@@ -255,7 +255,7 @@ fn image_error(stages: &Stages, stage: &Stage, error: ResolveError) -> Diagnosti
 /// declares itself.
 fn triggers(stages: &Stages, id: StageId, origins: &[Option<Origin>]) -> Vec<String> {
     let stage = &stages.list[id];
-    if !stage.is_declared || stage.is_replaced() {
+    if !stage.is_declared || stage.is_replaced {
         return Vec::new();
     }
     match &origins[id] {

@@ -52,7 +52,7 @@ impl Lowering<'_, '_> {
                 (fresh(Root::Empty, Settings::empty(), target, target), Vec::new())
             }
             Origin::Local(name) => {
-                let root = if stage.is_declared && !stage.is_replaced() {
+                let root = if stage.is_declared && !stage.is_replaced {
                     Root::Node(self.whole_context(&name, stage)?)
                 } else {
                     Root::Local(name)

@@ -183,7 +183,7 @@ impl Lowering<'_, '_> {
                 Command::Run(_) | Command::Copy(_) | Command::Add(_) | Command::Workdir(_)
             )
         });
-        let total = steps.count() + usize::from(has_base_step && !stage.is_replaced());
+        let total = steps.count() + usize::from(has_base_step && !stage.is_replaced);
         let asked = self.job.options.platforms.len() > 1;
         let platform = stage.platform.as_ref().unwrap_or(self.job.platform);
         let label = if single { "" } else { stage.label.as_str() };

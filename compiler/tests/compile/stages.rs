@@ -142,3 +142,15 @@ fn the_epoch_of_the_environment_is_a_build_argument_too() {
     let compiled = World::new().compile(text, &options);
     assert_eq!(compiled.graph.targets[0].config.config.labels["e"], "1");
 }
+
+#[test]
+fn a_named_context_is_known_by_any_form_of_an_image_name() {
+    let mut world = World::new();
+    for name in ["docker.io/library/nosuch:latest", "nosuch:latest", "nosuch"] {
+        world.named.insert(name.to_owned(), NamedContext::Image("busybox".to_owned()));
+        let mut options = options();
+        options.named_contexts.insert(name.to_owned());
+        world.compile("FROM nosuch\nCOPY --from=nosuch:latest /x /x\n", &options);
+    }
+    assert!(world.asked.borrow().iter().all(|asked| asked == "docker.io/library/busybox:latest"));
+}
