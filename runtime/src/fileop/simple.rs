@@ -44,7 +44,7 @@ pub(super) fn remove(target: &mut Target<'_>, action: &Remove) -> Result<(), Fil
     let found = if action.wildcard { expand(target, &path, LastLink::Keep)? } else { None };
     for path in found.unwrap_or_else(|| vec![path]) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(FileOpError::OntoDirectory(TreeError::shown(&path)));
+            return Err(failed(&path, std::io::Error::other("the root cannot be removed")));
         };
         let path = target.resolve(parent)?.join(name);
         if target.lookup(&path)?.is_some() {

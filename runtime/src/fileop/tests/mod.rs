@@ -2,5 +2,6 @@
 
 mod copy;
 mod scale;
+mod simple;
 mod support;
 mod unpack;
