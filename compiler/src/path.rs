@@ -2,27 +2,7 @@
 //! up. The rules are those of BuildKit's `util/system`, which keep what the user wrote where they
 //! can: a trailing slash of WORKDIR stays, and so does that of a destination.
 
-/// Go's `path.Clean`: the shortest path with the same meaning as text.
-pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            other => parts.push(other),
-        }
-    }
-    let joined = parts.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
-}
+pub(crate) use rbc_ir::pattern::clean;
 
 /// `path` below the folder `parent`, cleaned.
 pub(crate) fn join(parent: &str, path: &str) -> String {
@@ -96,21 +76,6 @@ pub(crate) fn base(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cleaning_is_that_of_go() {
-        for (path, want) in [
-            ("", "."),
-            ("/", "/"),
-            ("a/../..", ".."),
-            ("/../a", "/a"),
-            ("a//b/./c/", "a/b/c"),
-            ("../../x", "../../x"),
-            ("./", "."),
-        ] {
-            assert_eq!(clean(path), want, "{path:?}");
-        }
-    }
 
     #[test]
     fn destinations_keep_what_says_folder() {
