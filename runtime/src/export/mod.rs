@@ -136,3 +136,15 @@ pub fn export(
         }
     }
 }
+
+/// Writes the files of a tree, which no image needs to hold, into a folder or as a tar.
+pub fn export_files(tree: LayerStack, dest: &Dest) -> Result<(), ExportError> {
+    let times = files::Times { epoch: None };
+    match dest {
+        Dest::Path(folder) => folder::write(&tree, folder, &times),
+        Dest::Stdout => {
+            let trees = [(String::new(), tree)];
+            Sink::write(dest, |out| files::write_tar(&trees, out, &times))
+        }
+    }
+}

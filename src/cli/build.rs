@@ -1,0 +1,235 @@
+//! The options of `build`, `compile` and `run`: those of `docker build`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use rbc_compiler::Entitlement;
+use rbc_ir::{ExtraHost, Platform, Ulimit};
+use rbc_runtime::export::OutputSpec;
+
+use super::values::{self, BuildContext, NameValue, SecretSpec, SshSpec};
+
+pub const BUILD_EXAMPLES: &str = "\
+Examples:
+  rbc build -t app .                          into the local image store
+  rbc build -o out .                          files of the last stage into a folder
+  rbc build -o type=oci,dest=app.tar .        an OCI layout tar
+  rbc build -t app -o type=docker,dest=app.tar . && docker load -i app.tar
+  rbc build --target test --build-arg V=1 -f docker/Dockerfile .
+  rbc build --secret id=token,src=token.txt .";
+
+pub const COMPILE_EXAMPLES: &str = "\
+Examples:
+  rbc compile Dockerfile > graph.bin
+  rbc compile --context app -o graph.bin app/Dockerfile";
+
+pub const RUN_EXAMPLES: &str = "\
+Examples:
+  rbc run graph.bin -t app
+  rbc run graph.bin --context app -o type=oci,dest=app.tar";
+
+/// `rbc build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Folder with the files to build from; `-` reads a Dockerfile or a tar from standard input
+    #[arg(default_value = ".", hide_default_value = true)]
+    pub context: String,
+    /// Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
+    #[command(flatten)]
+    pub compile: CompileFlags,
+    #[command(flatten)]
+    pub build: BuildFlags,
+}
+
+/// `rbc compile`.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// The Dockerfile; `-` is standard input
+    #[arg(default_value = "Dockerfile", hide_default_value = true)]
+    pub file: String,
+    /// Folder with the files to build from
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub context: String,
+    /// File to write; standard output if missing
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Named contexts: NAME=DIR, oci-layout://PATH[:TAG], docker-image://REFERENCE, target:STAGE
+    #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
+    pub build_contexts: Vec<BuildContext>,
+    #[command(flatten)]
+    pub compile: CompileFlags,
+    /// Name stages that are not built
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `rbc run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// File with the graph; `-` is standard input
+    pub graph: PathBuf,
+    /// Folder that the graph was compiled from
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub context: String,
+    #[command(flatten)]
+    pub build: BuildFlags,
+}
+
+/// What changes the graph.
+#[derive(Debug, Args)]
+pub struct CompileFlags {
+    /// Value of an ARG; without a value that of the environment
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Platforms to build for, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub platform: Vec<Platform>,
+    /// Label of the image
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::name_value)]
+    pub label: Vec<NameValue>,
+    /// Run every step again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Run the steps of these stages again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// Ask the registry even for images that are in the local store
+    #[arg(long)]
+    pub pull: bool,
+    /// Network of RUN steps
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub network: NetworkMode,
+    /// Line for /etc/hosts of RUN steps
+    #[arg(long, value_name = "HOST:IP", value_parser = values::extra_host)]
+    pub add_host: Vec<ExtraHost>,
+    /// Resource limit of RUN steps
+    #[arg(long, value_name = "TYPE=SOFT[:HARD]", value_parser = values::ulimit)]
+    pub ulimit: Vec<Ulimit>,
+    /// Size of /dev/shm, such as 128m
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    pub shm_size: Option<u64>,
+    /// Parent cgroup of RUN steps
+    #[arg(long, value_name = "CGROUP")]
+    pub cgroup_parent: Option<String>,
+    /// Right to grant: network.host or security.insecure
+    #[arg(long, value_name = "RIGHT")]
+    pub allow: Vec<Entitlement>,
+}
+
+/// What changes how a graph is run and what comes out.
+#[derive(Debug, Args)]
+pub struct BuildFlags {
+    /// Name of the image in the local store, and in archives
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub tag: Vec<String>,
+    /// Where the result goes: a folder, `-` for a tar, or
+    /// type=oci|docker|tar|local|image,dest=PATH
+    #[arg(short, long, value_name = "DEST", value_parser = OutputSpec::parse)]
+    pub output: Vec<OutputSpec>,
+    /// Put the image into the local store, even with another output
+    #[arg(long)]
+    pub load: bool,
+    /// Secret for RUN --mount=type=secret
+    #[arg(long, value_name = "id=ID,src=FILE|env=NAME", value_parser = values::secret)]
+    pub secret: Vec<SecretSpec>,
+    /// Agent for RUN --mount=type=ssh
+    #[arg(long, value_name = "default|ID[=SOCKET]", value_parser = values::ssh)]
+    pub ssh: Vec<SshSpec>,
+    /// Named contexts: NAME=DIR, oci-layout://PATH[:TAG], docker-image://REFERENCE, target:STAGE
+    #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
+    pub build_contexts: Vec<BuildContext>,
+    /// Annotation of the image
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::name_value)]
+    pub annotation: Vec<NameValue>,
+    /// Steps that run at the same time [default: the number of processors, at least 4]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// File for the id of the image
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// File for facts of the result, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
+    pub progress: ProgressKind,
+    /// Show nothing but the id of the image
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Name stages that are not built
+    #[arg(short, long)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub unsupported: UnsupportedFlags,
+}
+
+/// Options of `docker build` that rbc knows of and refuses, rather than to do less than asked.
+#[derive(Debug, Args)]
+pub struct UnsupportedFlags {
+    #[arg(long, hide = true)]
+    pub push: bool,
+    #[arg(long, hide = true, value_name = "SPEC")]
+    pub cache_from: Vec<String>,
+    #[arg(long, hide = true, value_name = "SPEC")]
+    pub cache_to: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    pub sbom: Option<String>,
+    #[arg(long, hide = true)]
+    pub attest: Vec<String>,
+    #[arg(long, hide = true)]
+    pub check: bool,
+    #[arg(long, hide = true)]
+    pub call: Option<String>,
+}
+
+impl UnsupportedFlags {
+    /// The first one that was given and asks for something.
+    pub fn given(&self) -> Option<&'static str> {
+        let asks = |value: &Option<String>| value.as_ref().is_some_and(|v| v != "false");
+        [
+            ("--push", self.push),
+            ("--cache-from", !self.cache_from.is_empty()),
+            ("--cache-to", !self.cache_to.is_empty()),
+            ("--provenance", asks(&self.provenance)),
+            ("--sbom", asks(&self.sbom)),
+            ("--attest", !self.attest.is_empty()),
+            ("--check", self.check),
+            ("--call", self.call.as_ref().is_some_and(|c| c != "build")),
+        ]
+        .into_iter()
+        .find_map(|(name, given)| given.then_some(name))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum NetworkMode {
+    /// The host's network
+    #[default]
+    Default,
+    /// The host's network
+    Host,
+    /// Loopback only
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressKind {
+    /// A live view on a terminal, else lines
+    #[default]
+    Auto,
+    /// Lines
+    Plain,
+    /// A live view
+    Tty,
+    /// One JSON object a line
+    Rawjson,
+    /// Nothing
+    Quiet,
+}

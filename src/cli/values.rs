@@ -1,0 +1,256 @@
+//! Values of options: text to types, with messages that say what would be right.
+
+use std::path::PathBuf;
+
+use rbc_ir::{ExtraHost, Ulimit};
+
+/// `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameValue {
+    pub name: String,
+    pub value: String,
+}
+
+pub fn name_value(text: &str) -> Result<NameValue, String> {
+    // Docker takes a name alone for an empty value.
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err("want NAME=VALUE".to_owned());
+    }
+    Ok(NameValue { name: name.to_owned(), value: value.to_owned() })
+}
+
+/// A number of bytes with an optional unit, in powers of 1024 as in docker.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "want bytes, or a number with b, k, m or g, such as 64m".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = lower[digits.len()..].trim_end_matches('b').trim_end_matches('i');
+    let shift = match unit {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| wrong())?;
+    number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(wrong)
+}
+
+/// `HOST:IP` or `HOST=IP`.
+pub fn extra_host(text: &str) -> Result<ExtraHost, String> {
+    let wrong = || "want HOST:IP, for example db:10.0.0.1".to_owned();
+    let (host, ip) =
+        text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
+    let bare = ip.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() || (bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err()) {
+        return Err(wrong());
+    }
+    Ok(ExtraHost { host: host.to_owned(), ip: bare.to_owned() })
+}
+
+/// `TYPE=SOFT[:HARD]`.
+pub fn ulimit(text: &str) -> Result<Ulimit, String> {
+    const NAMES: [&str; 15] = [
+        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
+        "rss", "rtprio", "rttime", "sigpending", "stack",
+    ];
+    let wrong = || "want TYPE=SOFT[:HARD], for example nofile=1024:2048".to_owned();
+    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    if !NAMES.contains(&name) {
+        return Err(format!("unknown limit {name:?}: known are {}", NAMES.join(", ")));
+    }
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| text.parse::<i64>().ok().filter(|n| *n >= -1).ok_or_else(wrong);
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if hard != -1 && (soft == -1 || soft > hard) {
+        return Err("the soft limit must not be above the hard limit".to_owned());
+    }
+    Ok(Ulimit { name: name.to_owned(), soft, hard })
+}
+
+/// `--secret`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretSpec {
+    pub id: String,
+    pub source: SecretSource,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    File(PathBuf),
+    Env(String),
+    /// The environment variable named like the secret if there is one, else the file.
+    EnvOrFile(String),
+}
+
+pub fn secret(text: &str) -> Result<SecretSpec, String> {
+    let (mut id, mut src, mut env, mut kind) = (None, None, None, None);
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').ok_or("want id=ID,src=FILE or id=ID,env=NAME")?;
+        match key {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => src = Some(value.to_owned()),
+            "env" => env = Some(value.to_owned()),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            "type" => return Err(format!("unknown type {value:?}: want file or env")),
+            _ => return Err(format!("unknown field {key:?}: want id, src, env or type")),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).or_else(|| src.clone()).ok_or("id is missing")?;
+    let source = match (src, env, kind.as_deref()) {
+        (_, Some(env), _) => SecretSource::Env(env),
+        (Some(src), None, Some("env")) => SecretSource::Env(src),
+        (Some(src), None, _) => SecretSource::File(src.into()),
+        (None, None, Some("env")) => SecretSource::Env(id.clone()),
+        (None, None, Some(_)) => SecretSource::File(id.clone().into()),
+        (None, None, None) => SecretSource::EnvOrFile(id.clone()),
+    };
+    Ok(SecretSpec { id, source })
+}
+
+/// `--ssh`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshSpec {
+    pub id: String,
+    /// The agent's socket; `$SSH_AUTH_SOCK` if missing.
+    pub socket: Option<PathBuf>,
+}
+
+pub fn ssh(text: &str) -> Result<SshSpec, String> {
+    let (id, socket) = match text.split_once('=') {
+        Some((id, socket)) => (id, Some(PathBuf::from(socket))),
+        None => (text, None),
+    };
+    let id = if id.is_empty() { "default" } else { id };
+    Ok(SshSpec { id: id.to_owned(), socket })
+}
+
+/// `--build-context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildContext {
+    pub name: String,
+    pub value: ContextValue,
+}
+
+/// What a named context is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextValue {
+    Folder(PathBuf),
+    Image(String),
+    /// A layout and the tag or digest in it, possibly empty.
+    OciLayout {
+        path: PathBuf,
+        image: String,
+    },
+    Stage(String),
+}
+
+pub fn build_context(text: &str) -> Result<BuildContext, String> {
+    let wrong = "want NAME=VALUE, where VALUE is a folder, docker-image://REFERENCE, \
+                 oci-layout://PATH[:TAG|@DIGEST] or target:STAGE";
+    let (name, value) = text.split_once('=').ok_or(wrong)?;
+    if name.is_empty() || value.is_empty() {
+        return Err(wrong.to_owned());
+    }
+    let value = if let Some(reference) = value.strip_prefix("docker-image://") {
+        ContextValue::Image(reference.to_owned())
+    } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+        let (path, image) = split_layout(layout);
+        ContextValue::OciLayout { path: path.into(), image: image.to_owned() }
+    } else if let Some(stage) = value.strip_prefix("target:") {
+        ContextValue::Stage(stage.to_owned())
+    } else if value.contains("://") {
+        return Err(format!("{value}: remote contexts are not supported yet"));
+    } else {
+        ContextValue::Folder(value.into())
+    };
+    // Names are looked up as stages are, in lower case.
+    Ok(BuildContext { name: name.to_ascii_lowercase(), value })
+}
+
+/// Splits `PATH@DIGEST` and `PATH:TAG`. A colon before a slash belongs to the path.
+fn split_layout(text: &str) -> (&str, &str) {
+    if let Some((path, digest)) = text.rsplit_once('@')
+        && digest.starts_with("sha256:")
+    {
+        return (path, digest);
+    }
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') && !path.is_empty() => (path, tag),
+        _ => (text, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, want) in
+            [("0", 0), ("128", 128), ("64m", 64 << 20), ("1g", 1 << 30), ("2KB", 2048), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(size(text), Ok(want), "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1.5m", "99999999999999999999", "17179869184g"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let host = |text| extra_host(text).map(|h| (h.host, h.ip));
+        let pair = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
+        assert_eq!(host("db:10.0.0.1"), pair("db", "10.0.0.1"));
+        assert_eq!(host("db=::1"), pair("db", "::1"));
+        assert_eq!(host("db:::1"), pair("db", "::1"));
+        assert_eq!(host("db=[::1]"), pair("db", "::1"));
+        assert_eq!(host("db:host-gateway"), pair("db", "host-gateway"));
+        for text in ["db", ":1.2.3.4", "db:x", "db:1.2.3"] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        let limit = |text| ulimit(text).map(|u| (u.soft, u.hard));
+        assert_eq!(limit("nofile=1024"), Ok((1024, 1024)));
+        assert_eq!(limit("nofile=1:2"), Ok((1, 2)));
+        assert_eq!(limit("core=-1"), Ok((-1, -1)));
+        for text in ["nofile", "what=1", "nofile=2:1", "nofile=x", "nofile=-1:5"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets() {
+        let source = |text| secret(text).map(|s| s.source);
+        assert_eq!(source("id=a,src=b"), Ok(SecretSource::File("b".into())));
+        assert_eq!(source("id=a,env=B"), Ok(SecretSource::Env("B".into())));
+        assert_eq!(source("type=env,id=a"), Ok(SecretSource::Env("a".into())));
+        assert_eq!(source("id=a"), Ok(SecretSource::EnvOrFile("a".into())));
+        for text in ["", "a", "src2=x,id=a", "type=x,id=a"] {
+            assert!(source(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn contexts() {
+        let value = |text| build_context(text).map(|c| c.value);
+        assert_eq!(value("a=../x"), Ok(ContextValue::Folder("../x".into())));
+        assert_eq!(
+            value("a=oci-layout:///x/y:1"),
+            Ok(ContextValue::OciLayout { path: "/x/y".into(), image: "1".into() })
+        );
+        assert_eq!(
+            value("a=oci-layout://./x"),
+            Ok(ContextValue::OciLayout { path: "./x".into(), image: String::new() })
+        );
+        for text in ["a", "=x", "a=", "a=https://example.com/x.git"] {
+            assert!(value(text).is_err(), "{text}");
+        }
+    }
+}

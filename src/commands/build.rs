@@ -1,0 +1,283 @@
+//! `rbc build` and `rbc run`: from a graph to outputs.
+
+use std::{
+    collections::HashMap,
+    io::Write,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use rbc_ir::{Graph, Op, Source};
+use rbc_runtime::{
+    build::{BuildOptions, Contexts, build as run_graph},
+    export::{
+        self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Target,
+    },
+    image::{ImageError, Reference},
+    layer::Packing,
+    progress::{Event, EventSink},
+    sandbox::Cancel,
+    store::Store,
+};
+
+use super::{Failure, Outcome, compile, graph, report};
+use crate::{
+    cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
+    inputs::{self, Inputs},
+    render,
+};
+
+/// Steps that run at the same time at least, since many of them wait most of the time.
+const MIN_JOBS: usize = 4;
+
+pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
+    check(&args.build)?;
+    if args.context == "-" && args.file.as_deref() == Some("-") {
+        return Err(Failure::Usage(
+            "the context and the Dockerfile cannot both be standard input".to_owned(),
+        ));
+    }
+    let inputs = Inputs::read(store, &args.context, args.file.as_deref())?;
+    let named = &args.build.build_contexts;
+    let contexts = compile::contexts_of(store, &inputs, named)?;
+    let compiled = compile::with_contexts(store, &inputs, &contexts, named, &args.compile)?;
+    if !args.build.quiet {
+        compile::tell(&compiled, args.build.verbose);
+    }
+    execute(store, &compiled.graph, &contexts, &args.build)
+}
+
+pub fn run(store: &Store, args: &RunArgs) -> Outcome {
+    check(&args.build)?;
+    let graph = graph::read(&args.graph)?;
+    let mut contexts = Contexts::new();
+    let ignore = graph.meta.contexts.get("").map(|meta| meta.ignore.clone()).unwrap_or_default();
+    contexts.add(store, "", PathBuf::from(&args.context), ignore);
+    compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
+    execute(store, &graph, &contexts, &args.build)
+}
+
+fn check(flags: &BuildFlags) -> Outcome {
+    match flags.unsupported.given() {
+        Some(option) => Err(Failure::Usage(format!("{option} is not supported yet"))),
+        None => Ok(()),
+    }
+}
+
+fn execute(store: &Store, graph: &Graph, contexts: &Contexts, flags: &BuildFlags) -> Outcome {
+    let names = names(flags)?;
+    let outputs = outputs(flags);
+    let secrets = secrets(&flags.secret)?;
+    let ssh_agents = ssh_agents(flags)?;
+    let sink = render::sink(flags.progress, flags.quiet);
+    let cancel = Cancel::new()?;
+    stop_on_signals(&cancel)?;
+    let options = BuildOptions {
+        contexts,
+        oci_layouts: oci_layouts(&flags.build_contexts),
+        secrets,
+        ssh_agents,
+        jobs: jobs(flags),
+        events: &*sink,
+        cancel: &cancel,
+        build_id: build_id(),
+    };
+    let built = match run_graph(store, graph, &options) {
+        Ok(built) => built,
+        Err(error) => {
+            sink.finish();
+            return Err(report::build_failure(graph, error));
+        }
+    };
+    let targets: Vec<Target> = graph
+        .targets
+        .iter()
+        .zip(built.targets)
+        .map(|(target, layers)| Target {
+            platform: target.platform.clone(),
+            config: target.config.clone(),
+            layers,
+        })
+        .collect();
+    let export_options = ExportOptions {
+        names: names.clone(),
+        epoch: graph.meta.source_date_epoch,
+        origins: origins(store, graph)?,
+    };
+    let step = graph.nodes.len() + 1;
+    let mut made = None;
+    for output in &outputs {
+        let exported = export_one(store, &targets, output, &export_options, step, &*sink)?;
+        made = made.or(exported.config.map(|config| (config, exported.digest)));
+    }
+    sink.finish();
+    if let Some((config, digest)) = made {
+        if flags.quiet {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{config}")?;
+        }
+        if let Some(path) = &flags.iidfile {
+            inputs::write_file(path, config.to_string().as_bytes())?;
+        }
+        if let Some(path) = &flags.metadata_file {
+            let facts = serde_json::json!({
+                "containerimage.config.digest": config.to_string(),
+                "containerimage.digest": digest.map(|d| d.to_string()),
+                "image.name": names.iter().map(Reference::to_string).collect::<Vec<_>>().join(","),
+            });
+            inputs::write_file(path, &serde_json::to_vec_pretty(&facts)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn export_one(
+    store: &Store,
+    targets: &[Target],
+    output: &OutputSpec,
+    options: &ExportOptions,
+    step: usize,
+    sink: &dyn EventSink,
+) -> Result<Exported, Failure> {
+    let name = match (&output.kind, &output.dest) {
+        (OutputKind::Image(Format::Store), _) => "exporting to the local image store".to_owned(),
+        (_, Dest::Stdout) => "exporting to standard output".to_owned(),
+        (_, Dest::Path(path)) => format!("exporting to {}", path.display()),
+    };
+    let digest = rbc_ir::Digest::of(name.as_bytes());
+    let begin = std::time::Instant::now();
+    sink.event(Event::StepStarted { step, name: &name, digest: &digest });
+    let result = export::export(store, targets, output, options, step, sink);
+    let error = result.as_ref().err().map(ToString::to_string);
+    let elapsed = begin.elapsed();
+    sink.event(Event::StepFinished { step, error: error.as_deref(), elapsed });
+    Ok(result?)
+}
+
+fn names(flags: &BuildFlags) -> Result<Vec<Reference>, Failure> {
+    flags
+        .tag
+        .iter()
+        .map(|name| name.parse().map_err(|e| Failure::Usage(format!("-t {name}: {e}"))))
+        .collect()
+}
+
+/// What was asked for; an image in the local store if nothing was.
+fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
+    let mut outputs = flags.output.clone();
+    if outputs.is_empty() || flags.load {
+        let mut output = OutputSpec::new(OutputKind::Image(Format::Store), Dest::Stdout);
+        // Nothing is sent anywhere, so compressing would only cost time.
+        output.compression = Packing::None;
+        outputs.push(output);
+    }
+    for output in &mut outputs {
+        for annotation in &flags.annotation {
+            output.annotations.insert(annotation.name.clone(), annotation.value.clone());
+        }
+    }
+    outputs
+}
+
+/// The blobs of the graph's base images, to be used as they came.
+fn origins(store: &Store, graph: &Graph) -> Result<Origins, ImageError> {
+    let manifests: Vec<rbc_ir::Digest> = graph
+        .nodes
+        .values()
+        .filter_map(|node| match &node.op {
+            // Images of stages that were all cached may be gone from the store.
+            Op::Source(Source::Image(image)) if store.blobs().has(&image.manifest) => {
+                Some(image.manifest)
+            }
+            _ => None,
+        })
+        .collect();
+    Origins::of_manifests(store, &manifests)
+}
+
+fn secrets(specs: &[SecretSpec]) -> anyhow::Result<HashMap<String, Vec<u8>>> {
+    let file = |path: &PathBuf| {
+        std::fs::read(path).with_context(|| format!("cannot read the secret {}", path.display()))
+    };
+    let env = |name: &String| {
+        use std::os::unix::ffi::OsStringExt;
+        std::env::var_os(name).map(OsStringExt::into_vec)
+    };
+    specs
+        .iter()
+        .map(|spec| {
+            let data = match &spec.source {
+                SecretSource::File(path) => file(path)?,
+                SecretSource::Env(name) => env(name)
+                    .with_context(|| format!("the environment has no variable {name}"))?,
+                SecretSource::EnvOrFile(name) => match env(name) {
+                    Some(data) => data,
+                    None => file(&PathBuf::from(name))?,
+                },
+            };
+            Ok((spec.id.clone(), data))
+        })
+        .collect()
+}
+
+fn ssh_agents(flags: &BuildFlags) -> Result<HashMap<String, PathBuf>, Failure> {
+    flags
+        .ssh
+        .iter()
+        .map(|spec| {
+            let socket = match &spec.socket {
+                Some(socket) => socket.clone(),
+                None => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
+                    Failure::Usage("--ssh needs an agent, but SSH_AUTH_SOCK is not set".to_owned())
+                })?,
+            };
+            let socket = std::path::absolute(&socket)?;
+            Ok((spec.id.clone(), socket))
+        })
+        .collect()
+}
+
+fn oci_layouts(named: &[BuildContext]) -> HashMap<String, PathBuf> {
+    named
+        .iter()
+        .filter_map(|context| match &context.value {
+            ContextValue::OciLayout { path, .. } => Some((context.name.clone(), path.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn jobs(flags: &BuildFlags) -> usize {
+    flags.jobs.map_or_else(
+        || std::thread::available_parallelism().map_or(MIN_JOBS, |n| n.get().max(MIN_JOBS)),
+        usize::from,
+    )
+}
+
+/// Sorts by time, so that logs are easy to find.
+fn build_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{:09}-{}", now.as_secs(), now.subsec_nanos(), std::process::id())
+}
+
+/// Ends running steps at Ctrl-C and its kin; a second signal ends the program at once.
+fn stop_on_signals(cancel: &Cancel) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .context("cannot listen for signals")?;
+    let cancel = cancel.clone();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for (number, signal) in signals.forever().enumerate() {
+                cancel.cancel();
+                if number > 0 {
+                    // Steps die with this process.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+            }
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}

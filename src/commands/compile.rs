@@ -1,0 +1,161 @@
+//! `rbc compile`, and compiling for `rbc build`.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::Path,
+    sync::OnceLock,
+};
+
+use anyhow::Context;
+use rbc_compiler::{CompileOptions, Compiled, NoCache, Pull};
+use rbc_ir::Network;
+use rbc_runtime::{build::Contexts, store::Store};
+
+use super::{Failure, Outcome, report};
+use crate::{
+    cli::{BuildContext, CompileArgs, CompileFlags, ContextValue, NetworkMode},
+    inputs::{self, Inputs},
+    resolver::RuntimeResolver,
+    state,
+};
+
+pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
+    if args.output.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::Usage(
+            "the graph is binary, and standard output is a terminal: redirect it or use -o FILE"
+                .to_owned(),
+        ));
+    }
+    let store = state::open(root)?;
+    let inputs = Inputs::read(&store, &args.context, Some(&args.file))?;
+    let contexts = contexts_of(&store, &inputs, &args.build_contexts)?;
+    let compiled = with_contexts(&store, &inputs, &contexts, &args.build_contexts, &args.compile)?;
+    contexts.save();
+    tell(&compiled, args.verbose);
+    let bytes = compiled.graph.encode()?;
+    match &args.output {
+        Some(path) => inputs::write_file(path, &bytes)?,
+        None => {
+            let mut out = io::stdout().lock();
+            out.write_all(&bytes).and_then(|()| out.flush()).context("cannot write the graph")?;
+        }
+    }
+    Ok(())
+}
+
+/// The local contexts of a build: the main one, and the named ones that are folders.
+pub fn contexts_of(
+    store: &Store,
+    inputs: &Inputs,
+    named: &[BuildContext],
+) -> anyhow::Result<Contexts> {
+    let mut contexts = Contexts::new();
+    contexts.add(store, "", inputs.context.clone(), inputs.meta.ignore.clone());
+    add_named(store, &mut contexts, named)?;
+    Ok(contexts)
+}
+
+/// Adds named contexts that are folders, each with its own ignore file.
+pub fn add_named(
+    store: &Store,
+    contexts: &mut Contexts,
+    named: &[BuildContext],
+) -> anyhow::Result<()> {
+    for context in named {
+        if let ContextValue::Folder(path) = &context.value {
+            if !path.is_dir() {
+                anyhow::bail!(
+                    "the build context {:?} is no folder: {}",
+                    context.name,
+                    path.display()
+                );
+            }
+            let meta = inputs::read_ignore(&path.join(".dockerignore"))?.unwrap_or_default();
+            contexts.add(store, &context.name, path.clone(), meta.ignore);
+        }
+    }
+    Ok(())
+}
+
+/// Compiles a Dockerfile whose contexts are open.
+pub fn with_contexts(
+    store: &Store,
+    inputs: &Inputs,
+    contexts: &Contexts,
+    named: &[BuildContext],
+    flags: &CompileFlags,
+) -> Result<Compiled, Failure> {
+    let mut options = options(flags)?;
+    options.context = inputs.meta.clone();
+    options.named_contexts = named.iter().map(|context| context.name.clone()).collect();
+    let resolver = RuntimeResolver { store, contexts, named, client: OnceLock::new() };
+    rbc_compiler::compile(&inputs.dockerfile, &options, &resolver)
+        .map_err(|errors| report::diagnostics(&errors))
+}
+
+fn options(flags: &CompileFlags) -> Result<CompileOptions, Failure> {
+    let mut options = CompileOptions {
+        target: flags.target.clone(),
+        platforms: flags.platform.clone(),
+        add_hosts: flags.add_host.clone(),
+        ulimits: flags.ulimit.clone(),
+        shm_size: flags.shm_size.unwrap_or(0),
+        cgroup_parent: flags.cgroup_parent.clone().unwrap_or_default(),
+        network: match flags.network {
+            NetworkMode::Default => Network::Default,
+            NetworkMode::Host => Network::Host,
+            NetworkMode::None => Network::None,
+        },
+        no_cache: match (flags.no_cache, flags.no_cache_filter.as_slice()) {
+            (true, _) => NoCache::All,
+            (false, []) => NoCache::Never,
+            (false, stages) => NoCache::Stages(stages.to_vec()),
+        },
+        pull: if flags.pull { Pull::Always } else { Pull::IfMissing },
+        entitlements: flags.allow.iter().copied().collect(),
+        source_date_epoch: source_date_epoch()?,
+        ..CompileOptions::default()
+    };
+    for argument in &flags.build_arg {
+        match argument.split_once('=') {
+            Some((name, value)) => {
+                options.build_args.insert(name.to_owned(), value.to_owned());
+            }
+            // Like docker: a name alone takes the value of the environment, if it has one.
+            None => {
+                if let Ok(value) = std::env::var(argument) {
+                    options.build_args.insert(argument.clone(), value);
+                }
+            }
+        }
+    }
+    for label in &flags.label {
+        options.labels.insert(label.name.clone(), label.value.clone());
+    }
+    Ok(options)
+}
+
+fn source_date_epoch() -> Result<Option<i64>, Failure> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(_) => Ok(None),
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => match text.parse::<i64>() {
+            Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+            _ => Err(Failure::Usage(format!(
+                "SOURCE_DATE_EPOCH is {text:?}: want seconds since 1970"
+            ))),
+        },
+    }
+}
+
+/// Tells warnings, and with `-v` what is not built.
+pub fn tell(compiled: &Compiled, verbose: bool) {
+    if !compiled.warnings.is_empty() {
+        eprintln!("{}\n", compiled.warnings.render(report::style()));
+    }
+    if verbose {
+        for stage in &compiled.unused {
+            eprintln!("stage {stage} is not needed and not built");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What each command does.
+
+mod build;
+mod compile;
+mod containers;
+mod graph;
+mod images;
+mod plain;
+mod report;
+
+use crate::{
+    cli::{Cli, Command},
+    state,
+};
+
+pub use report::{Failure, Outcome};
+
+/// Carries out a command.
+pub fn run(cli: Cli) -> Outcome {
+    let root = cli.root.as_deref();
+    match cli.command {
+        Command::Build(args) => build::build(&state::open(root)?, &args),
+        Command::Compile(args) => compile::compile(root, &args),
+        Command::Run(args) => build::run(&state::open(root)?, &args),
+        Command::Inspect(args) => graph::inspect(&args),
+        Command::Load(args) => images::load(&state::open(root)?, &args),
+        Command::Save(args) => images::save(&state::open(root)?, &args),
+        Command::Images(args) => images::list(&state::open(root)?, &args),
+        Command::Tag(args) => images::tag(&state::open(root)?, &args),
+        Command::Rmi(args) => images::remove(&state::open(root)?, &args),
+        Command::Create(args) => containers::create(&state::open(root)?, &args),
+        Command::Cp(args) => containers::copy(&state::open(root)?, &args),
+        Command::Ps => containers::list(&state::open(root)?),
+        Command::Rm(args) => containers::remove(&state::open(root)?, &args),
+        Command::BaseImage(args) => images::make_base(&state::open(root)?, &args),
+        Command::Completions { shell } => plain::completions(shell),
+        Command::Man { dir } => plain::man_pages(&dir),
+    }
+}

@@ -1,0 +1,21 @@
+//! Commands that only print: completions and man pages.
+
+use std::{io, path::Path};
+
+use anyhow::Context;
+use clap::CommandFactory;
+
+use super::Outcome;
+use crate::cli::Cli;
+
+pub fn completions(shell: clap_complete::Shell) -> Outcome {
+    clap_complete::generate(shell, &mut Cli::command(), "rbc", &mut io::stdout());
+    Ok(())
+}
+
+pub fn man_pages(dir: &Path) -> Outcome {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    clap_mangen::generate_to(Cli::command(), dir)
+        .with_context(|| format!("cannot write to {}", dir.display()))?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! How commands fail, and how the user is told.
+
+use std::{fmt::Write as _, io::IsTerminal, process::ExitCode, sync::Arc};
+
+use rbc_compiler::{
+    diagnostic::{Diagnostic, Diagnostics, Style},
+    syntax::{SourceFile, Span},
+};
+use rbc_ir::{Digest, Graph};
+use rbc_runtime::build::BuildError;
+
+/// What a command returns.
+pub type Outcome = Result<(), Failure>;
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// The call was wrong: exit code 2.
+    Usage(String),
+    /// The work failed: exit code 1. The text is complete, with its `error:`.
+    Told(String),
+    /// The work failed: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Failure {
+    /// Tells the user and gives the exit code.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Usage(message) => {
+                eprintln!("error: {message}\n\nFor more information, try '--help'.");
+                ExitCode::from(2)
+            }
+            Self::Told(text) => {
+                eprintln!("{text}");
+                ExitCode::FAILURE
+            }
+            Self::Failed(error) => {
+                // A pipe that was closed (`rbc inspect | head`) is how a reader says enough.
+                let closed = error.chain().any(|cause| {
+                    cause
+                        .downcast_ref::<std::io::Error>()
+                        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+                });
+                if closed {
+                    return ExitCode::SUCCESS;
+                }
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Whether messages on standard error have colours.
+pub fn style() -> Style {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    if !plain && std::io::stderr().is_terminal() { Style::Colour } else { Style::Plain }
+}
+
+/// Errors of the compiler.
+pub fn diagnostics(diagnostics: &Diagnostics) -> Failure {
+    Failure::Told(diagnostics.render(style()))
+}
+
+/// A failed build, shown at the instruction that failed with what it printed last.
+pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
+    let BuildError::Step { node, name, cause, last_lines, log } = error else {
+        return Failure::Failed(error.into());
+    };
+    let mut text = String::new();
+    if !last_lines.is_empty() {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "------\n > {name}:");
+        for line in &last_lines {
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(text, "------");
+    }
+    let mut shown = Diagnostic::error("step-failed", cause.to_string());
+    if let Some((source, span)) = place(graph, &node) {
+        shown = shown.at(&source, span).label("this step failed");
+    } else if !name.is_empty() {
+        shown = shown.note(format!("in {name}"));
+    }
+    if let Some(log) = log {
+        shown = shown.note(format!("all that it printed is in {}", log.display()));
+    }
+    text.push_str(&shown.render(style()));
+    Failure::Told(text)
+}
+
+/// Where the instruction of a node is written.
+fn place(graph: &Graph, node: &Digest) -> Option<(Arc<SourceFile>, Span)> {
+    let span = graph.node_meta(node).span?;
+    let file = graph.meta.files.get(span.file as usize)?;
+    let source = Arc::new(SourceFile::new(file.name.clone(), file.text.clone()));
+    Some((source, Span::new(span.start as usize, span.end as usize)))
+}

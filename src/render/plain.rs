@@ -1,0 +1,174 @@
+//! Lines, in the manner of BuildKit's plain progress: each starts with the number of its step, and
+//! the lines of two steps never mix.
+
+use std::{
+    collections::HashMap,
+    io::Write,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rbc_runtime::progress::{Event, EventSink, StepId};
+
+use super::Renderer;
+
+/// A line longer than this is shown in pieces.
+const MAX_LINE: usize = 64 << 10;
+
+/// Writes lines to `W`.
+pub struct Plain<W> {
+    state: Mutex<State<W>>,
+}
+
+struct State<W> {
+    out: W,
+    running: HashMap<StepId, Running>,
+    /// The step whose lines came last.
+    last: Option<StepId>,
+}
+
+struct Running {
+    name: String,
+    begin: Instant,
+    /// The beginning of a line that is not complete.
+    partial: Vec<u8>,
+}
+
+impl<W: Write> Plain<W> {
+    pub fn new(out: W) -> Self {
+        Self { state: Mutex::new(State { out, running: HashMap::new(), last: None }) }
+    }
+}
+
+impl<W: Write + Send> Renderer for Plain<W> {}
+
+impl<W: Write + Send> EventSink for Plain<W> {
+    fn event(&self, event: Event<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody may be reading any more; the build goes on all the same.
+        let _ = state.show(event);
+    }
+}
+
+impl<W: Write> State<W> {
+    fn show(&mut self, event: Event<'_>) -> std::io::Result<()> {
+        match event {
+            Event::Planned { .. } | Event::StepProgress { .. } => Ok(()),
+            Event::StepStarted { step, name, .. } => {
+                let running =
+                    Running { name: name.to_owned(), begin: Instant::now(), partial: Vec::new() };
+                self.running.insert(step, running);
+                self.head(step, name)
+            }
+            Event::StepCached { step, name, .. } => {
+                self.head(step, name)?;
+                writeln!(self.out, "#{step} CACHED")
+            }
+            Event::StepOutput { step, data, .. } => self.output(step, data),
+            Event::StepFinished { step, error, elapsed } => {
+                let Some(running) = self.running.remove(&step) else { return Ok(()) };
+                if self.last != Some(step) {
+                    self.head(step, &running.name)?;
+                }
+                if !running.partial.is_empty() {
+                    line(&mut self.out, step, running.begin.elapsed(), &running.partial)?;
+                }
+                match error {
+                    None => writeln!(self.out, "#{step} DONE {:.1}s", elapsed.as_secs_f64()),
+                    Some(error) => writeln!(self.out, "#{step} ERROR: {error}"),
+                }
+            }
+            Event::Warning(text) => writeln!(self.out, "warning: {text}"),
+        }
+    }
+
+    /// Says whose lines follow.
+    fn head(&mut self, step: StepId, name: &str) -> std::io::Result<()> {
+        if self.last.is_some() {
+            writeln!(self.out)?;
+        }
+        self.last = Some(step);
+        writeln!(self.out, "#{step} {name}")
+    }
+
+    fn output(&mut self, step: StepId, data: &[u8]) -> std::io::Result<()> {
+        let Some(running) = self.running.get_mut(&step) else { return Ok(()) };
+        running.partial.extend_from_slice(data);
+        let complete = match running.partial.iter().rposition(|b| *b == b'\n') {
+            Some(end) => running.partial.drain(..=end).collect::<Vec<u8>>(),
+            None if running.partial.len() > MAX_LINE => std::mem::take(&mut running.partial),
+            None => return Ok(()),
+        };
+        let (name, elapsed) = (running.name.clone(), running.begin.elapsed());
+        if self.last != Some(step) {
+            self.head(step, &name)?;
+        }
+        let text = complete.strip_suffix(b"\n").unwrap_or(&complete);
+        text.split(|b| *b == b'\n').try_for_each(|text| line(&mut self.out, step, elapsed, text))
+    }
+}
+
+fn line(out: &mut impl Write, step: StepId, at: Duration, text: &[u8]) -> std::io::Result<()> {
+    // Carriage returns of progress bars would overwrite the number of the step.
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let text = text.rsplit(|b| *b == b'\r').next().unwrap_or(text);
+    writeln!(out, "#{step} {:.3} {}", at.as_secs_f64(), String::from_utf8_lossy(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use rbc_ir::Digest;
+    use rbc_runtime::progress::Stream;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_two_steps_do_not_mix() {
+        let plain = Plain::new(Vec::new());
+        let digest = Digest::of(b"");
+        let output = |step, data: &[u8]| {
+            plain.event(Event::StepOutput { step, stream: Stream::Stdout, data });
+        };
+        plain.event(Event::StepCached { step: 1, name: "FROM x", digest: &digest });
+        plain.event(Event::StepStarted { step: 2, name: "RUN a", digest: &digest });
+        plain.event(Event::StepStarted { step: 3, name: "RUN b", digest: &digest });
+        output(2, b"one\ntw");
+        output(3, b"from b\xff\n");
+        output(2, b"o\n10%\r20%\r100%\nend");
+        let elapsed = Duration::from_millis(1250);
+        plain.event(Event::StepFinished { step: 2, error: None, elapsed });
+        plain.event(Event::StepFinished { step: 3, error: Some("exit code: 1"), elapsed });
+        let text = String::from_utf8(plain.state.into_inner().unwrap().out).unwrap();
+        // Times of output lines differ from run to run.
+        let text: Vec<String> = text
+            .lines()
+            .map(|line| match line.split_once(" 0.0") {
+                Some((step, rest)) => format!("{step} T{}", &rest[2..]),
+                None => line.to_owned(),
+            })
+            .collect();
+        insta::assert_snapshot!(text.join("\n"), @r"
+        #1 FROM x
+        #1 CACHED
+
+        #2 RUN a
+
+        #3 RUN b
+
+        #2 RUN a
+        #2 T one
+
+        #3 RUN b
+        #3 T from b�
+
+        #2 RUN a
+        #2 T two
+        #2 T 100%
+        #2 T end
+        #2 DONE 1.2s
+
+        #3 RUN b
+        #3 ERROR: exit code: 1
+        ");
+    }
+}

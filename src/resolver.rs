@@ -1,0 +1,115 @@
+//! Answers the compiler's questions about the outside with the runtime's means.
+
+use std::{path::Path, sync::OnceLock};
+
+use rbc_compiler::{
+    GitRequest, HttpRequest, ImageRequest, NamedContext, Pull, ResolveError, ResolvedHttp,
+    ResolvedImage, Resolver,
+};
+use rbc_ir::{Digest, ImageLocation, Selection};
+use rbc_runtime::{
+    build::Contexts,
+    image::{self, Layout, LayoutName, Reference, Resolved},
+    registry::{Client, Remote},
+    store::Store,
+};
+
+use crate::cli::{BuildContext, ContextValue};
+
+/// Looks things up in the state folder, the contexts and registries.
+pub struct RuntimeResolver<'a> {
+    pub store: &'a Store,
+    pub contexts: &'a Contexts,
+    pub named: &'a [BuildContext],
+    pub client: OnceLock<Client>,
+}
+
+impl RuntimeResolver<'_> {
+    fn find(&self, name: &str) -> Result<&ContextValue, ResolveError> {
+        self.named
+            .iter()
+            .rev()
+            .find(|context| context.name == name)
+            .map(|context| &context.value)
+            .ok_or_else(|| ResolveError::new(format!("there is no build context {name:?}")))
+    }
+
+    fn in_layout(&self, path: &Path, request: &ImageRequest) -> Result<Resolved, ResolveError> {
+        let layout = Layout::open(self.store, path).map_err(failed)?;
+        let name = match request.reference.as_str() {
+            "" => LayoutName::Default,
+            text => match text.parse() {
+                Ok(digest) => LayoutName::Digest(digest),
+                Err(_) => LayoutName::Tag(text.to_owned()),
+            },
+        };
+        let root = layout.find(&name).map_err(failed)?;
+        let shown = path.display().to_string();
+        image::resolve(&layout, &root, &request.platform, &shown).map_err(failed)
+    }
+
+    fn in_store_or_registry(&self, request: &ImageRequest) -> Result<Resolved, ResolveError> {
+        let reference: Reference = request.reference.parse().map_err(failed)?;
+        if request.pull == Pull::IfMissing
+            && let Some(image) = image::resolve_local(self.store, &reference, &request.platform)
+                .map_err(failed)?
+        {
+            return Ok(image);
+        }
+        let client = self.client.get_or_init(Client::new);
+        Remote::open(client, &reference).and_then(|remote| remote.resolve(&request.platform)).map_err(
+            |error| {
+                failed(error).with_help(format!(
+                    "{} is not in the local image store either: `rbc images` lists what is, \
+                     `rbc load` fills it from an archive",
+                    reference.familiar()
+                ))
+            },
+        )
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> ResolveError {
+    ResolveError::new(error.to_string())
+}
+
+impl Resolver for RuntimeResolver<'_> {
+    fn image(&self, request: &ImageRequest) -> Result<ResolvedImage, ResolveError> {
+        let image = match &request.location {
+            ImageLocation::OciLayout(name) => match self.find(name)? {
+                ContextValue::OciLayout { path, .. } => self.in_layout(path, request)?,
+                _ => return Err(ResolveError::new(format!("{name:?} is no OCI layout"))),
+            },
+            ImageLocation::StoreOrRegistry => self.in_store_or_registry(request)?,
+        };
+        Ok(ResolvedImage {
+            reference: request.reference.clone(),
+            manifest: image.descriptor.digest,
+            platform: image.platform,
+            config: image.config,
+        })
+    }
+
+    fn named_context(&self, name: &str) -> Result<NamedContext, ResolveError> {
+        Ok(match self.find(name)? {
+            ContextValue::Folder(_) => NamedContext::Local,
+            ContextValue::Image(reference) => NamedContext::Image(reference.clone()),
+            ContextValue::OciLayout { image, .. } => NamedContext::OciLayout(image.clone()),
+            ContextValue::Stage(stage) => NamedContext::Stage(stage.clone()),
+        })
+    }
+
+    fn context_digest(&self, name: &str, selection: &Selection) -> Result<Digest, ResolveError> {
+        self.contexts.digest(name, selection).map_err(failed)
+    }
+
+    fn git(&self, request: &GitRequest) -> Result<String, ResolveError> {
+        Err(ResolveError::new(format!("{}: git sources are not supported yet", request.url))
+            .with_help("clone the repository and use it as a named context: --build-context"))
+    }
+
+    fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
+        Err(ResolveError::new(format!("{}: downloads are not supported yet", request.url))
+            .with_help("download the file into the build context"))
+    }
+}

@@ -1,0 +1,33 @@
+//! Opens the state folder, inside the namespaces that steps need.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rbc_runtime::{layer, sandbox, store::Store};
+
+/// Enters private namespaces and opens the state folder. Must be called before any thread is
+/// started. Layers belong to the users of the namespace, so everything that touches them needs it.
+pub fn open(root: Option<&Path>) -> Result<Store> {
+    let root = match root {
+        Some(root) => std::path::absolute(root).context("cannot find the state folder")?,
+        None => default_root()?,
+    };
+    let session = sandbox::enter().context("cannot enter a namespace of its own")?;
+    if session.single_uid() {
+        layer::owner::assume_single_user();
+    }
+    Store::open(&root).with_context(|| format!("cannot open the state folder {}", root.display()))
+}
+
+fn default_root() -> Result<PathBuf> {
+    let folder = |name: &str| {
+        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    };
+    if let Some(data) = folder("XDG_DATA_HOME") {
+        return Ok(data.join("rbc"));
+    }
+    match folder("HOME") {
+        Some(home) => Ok(home.join(".local/share/rbc")),
+        None => bail!("neither HOME nor XDG_DATA_HOME is set: name a state folder with --root"),
+    }
+}
