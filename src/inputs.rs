@@ -49,7 +49,12 @@ impl Inputs {
         if file == Some("-") {
             let dockerfile = SourceFile::new("<standard input>", read_stdin()?);
             let meta = read_ignore(&folder.join(".dockerignore"))?.unwrap_or_default();
-            return Ok(Self { dockerfile: Arc::new(dockerfile), context: folder, meta, _unpacked: None });
+            return Ok(Self {
+                dockerfile: Arc::new(dockerfile),
+                context: folder,
+                meta,
+                _unpacked: None,
+            });
         }
         let path = match file {
             Some(file) => PathBuf::from(file),
@@ -76,7 +81,9 @@ impl Inputs {
     /// Standard input is an archive with the context, or else a Dockerfile without one.
     fn from_stdin(store: &Store, file: Option<&str>) -> Result<Self> {
         if io::stdin().is_terminal() {
-            bail!("the context \"-\" is standard input, which is a terminal: pipe a Dockerfile or a tar into it");
+            bail!(
+                "the context \"-\" is standard input, which is a terminal: pipe a Dockerfile or a tar into it"
+            );
         }
         let unpacked = store.tmp_dir()?;
         let place = unpacked.path().join("stdin");

@@ -51,21 +51,21 @@ impl RuntimeResolver<'_> {
     fn in_store_or_registry(&self, request: &ImageRequest) -> Result<Resolved, ResolveError> {
         let reference: Reference = request.reference.parse().map_err(failed)?;
         if request.pull == Pull::IfMissing
-            && let Some(image) = image::resolve_local(self.store, &reference, &request.platform)
-                .map_err(failed)?
+            && let Some(image) =
+                image::resolve_local(self.store, &reference, &request.platform).map_err(failed)?
         {
             return Ok(image);
         }
         let client = self.client.get_or_init(Client::new);
-        Remote::open(client, &reference).and_then(|remote| remote.resolve(&request.platform)).map_err(
-            |error| {
+        Remote::open(client, &reference)
+            .and_then(|remote| remote.resolve(&request.platform))
+            .map_err(|error| {
                 failed(error).with_help(format!(
                     "{} is not in the local image store either: `rbc images` lists what is, \
                      `rbc load` fills it from an archive",
                     reference.familiar()
                 ))
-            },
-        )
+            })
     }
 }
 

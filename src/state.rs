@@ -20,9 +20,8 @@ pub fn open(root: Option<&Path>) -> Result<Store> {
 }
 
 fn default_root() -> Result<PathBuf> {
-    let folder = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let folder =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(data) = folder("XDG_DATA_HOME") {
         return Ok(data.join("rbc"));
     }

@@ -1,1 +1,3 @@
-pub fn make(_: &[String], _: &std::path::Path, _: &str) -> anyhow::Result<()> { Ok(()) }
+pub fn make(_: &[String], _: &std::path::Path, _: &str) -> anyhow::Result<()> {
+    Ok(())
+}

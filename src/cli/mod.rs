@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
 pub use build::NetworkMode;
+pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
 pub use values::{BuildContext, ContextValue, SecretSource, SecretSpec};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
@@ -34,13 +34,19 @@ pub enum Command {
     #[command(after_help = build::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Show a compiled graph
-    #[command(after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg")]
+    #[command(
+        after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg"
+    )]
     Inspect(InspectArgs),
     /// Load images from an OCI layout or a `docker save` archive
-    #[command(after_help = "Examples:\n  rbc load --input alpine.tar\n  docker save alpine | rbc load")]
+    #[command(
+        after_help = "Examples:\n  rbc load --input alpine.tar\n  docker save alpine | rbc load"
+    )]
     Load(LoadArgs),
     /// Save images to an archive
-    #[command(after_help = "Examples:\n  rbc save -o app.tar app:1\n  rbc save app:1 | docker load")]
+    #[command(
+        after_help = "Examples:\n  rbc save -o app.tar app:1\n  rbc save app:1 | docker load"
+    )]
     Save(SaveArgs),
     /// List the images of the local store
     Images(ImagesArgs),
@@ -49,17 +55,23 @@ pub enum Command {
     /// Remove images
     Rmi(RmiArgs),
     /// Make a container of an image, to copy files out of it
-    #[command(after_help = "Example:\n  rbc create --name extract app:build\n  rbc cp extract:/app ./app\n  rbc rm extract")]
+    #[command(
+        after_help = "Example:\n  rbc create --name extract app:build\n  rbc cp extract:/app ./app\n  rbc rm extract"
+    )]
     Create(CreateArgs),
     /// Copy files out of a container
-    #[command(after_help = "Examples:\n  rbc cp extract:/app ./app\n  rbc cp extract:/etc - | tar t")]
+    #[command(
+        after_help = "Examples:\n  rbc cp extract:/app ./app\n  rbc cp extract:/etc - | tar t"
+    )]
     Cp(CpArgs),
     /// List containers
     Ps,
     /// Remove containers
     Rm(RmArgs),
     /// Make a small base image from programs of this machine
-    #[command(after_help = "Examples:\n  rbc base-image\n  rbc base-image --tag tools:1 sh git make")]
+    #[command(
+        after_help = "Examples:\n  rbc base-image\n  rbc base-image --tag tools:1 sh git make"
+    )]
     BaseImage(BaseImageArgs),
     /// Print a completion script for a shell
     Completions {

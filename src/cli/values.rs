@@ -41,8 +41,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// `HOST:IP` or `HOST=IP`.
 pub fn extra_host(text: &str) -> Result<ExtraHost, String> {
     let wrong = || "want HOST:IP, for example db:10.0.0.1".to_owned();
-    let (host, ip) =
-        text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
+    let (host, ip) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(wrong)?;
     let bare = ip.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() || (bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err()) {
         return Err(wrong());
@@ -53,8 +52,21 @@ pub fn extra_host(text: &str) -> Result<ExtraHost, String> {
 /// `TYPE=SOFT[:HARD]`.
 pub fn ulimit(text: &str) -> Result<Ulimit, String> {
     const NAMES: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-        "rss", "rtprio", "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let wrong = || "want TYPE=SOFT[:HARD], for example nofile=1024:2048".to_owned();
     let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
@@ -190,9 +202,14 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, want) in
-            [("0", 0), ("128", 128), ("64m", 64 << 20), ("1g", 1 << 30), ("2KB", 2048), ("1GiB", 1 << 30)]
-        {
+        for (text, want) in [
+            ("0", 0),
+            ("128", 128),
+            ("64m", 64 << 20),
+            ("1g", 1 << 30),
+            ("2KB", 2048),
+            ("1GiB", 1 << 30),
+        ] {
             assert_eq!(size(text), Ok(want), "{text}");
         }
         for text in ["", "m", "-1", "1x", "1.5m", "99999999999999999999", "17179869184g"] {

@@ -209,8 +209,9 @@ fn secrets(specs: &[SecretSpec]) -> anyhow::Result<HashMap<String, Vec<u8>>> {
         .map(|spec| {
             let data = match &spec.source {
                 SecretSource::File(path) => file(path)?,
-                SecretSource::Env(name) => env(name)
-                    .with_context(|| format!("the environment has no variable {name}"))?,
+                SecretSource::Env(name) => {
+                    env(name).with_context(|| format!("the environment has no variable {name}"))?
+                }
                 SecretSource::EnvOrFile(name) => match env(name) {
                     Some(data) => data,
                     None => file(&PathBuf::from(name))?,

@@ -12,7 +12,9 @@ use rbc_runtime::{
 use super::{Failure, Outcome};
 use crate::{
     base_image,
-    cli::{BaseImageArgs, ImagesArgs, ListFormat, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs},
+    cli::{
+        BaseImageArgs, ImagesArgs, ListFormat, LoadArgs, RmiArgs, SaveArgs, SaveFormat, TagArgs,
+    },
 };
 
 pub fn load(store: &Store, args: &LoadArgs) -> Outcome {

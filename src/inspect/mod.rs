@@ -1,2 +1,9 @@
-pub enum Format { Tree, Json, Dot, Mermaid }
-pub fn render(_: &rbc_ir::Graph, _: Format, _: &mut dyn std::io::Write) -> std::io::Result<()> { Ok(()) }
+pub enum Format {
+    Tree,
+    Json,
+    Dot,
+    Mermaid,
+}
+pub fn render(_: &rbc_ir::Graph, _: Format, _: &mut dyn std::io::Write) -> std::io::Result<()> {
+    Ok(())
+}

@@ -124,9 +124,15 @@ impl Run {
         self.stderr.lines().filter(|line| line.ends_with(" CACHED")).count()
     }
 
-    /// How many steps were reported as executed.
+    /// How many steps were reported as executed, exports not counted.
     pub fn done(&self) -> usize {
-        self.stderr.lines().filter(|line| line.starts_with('#') && line.contains(" DONE ")).count()
+        let lines = || self.stderr.lines().filter(|line| line.starts_with('#'));
+        let is_export =
+            |number: &str| lines().any(|l| l.starts_with(&format!("{number} exporting ")));
+        lines()
+            .filter_map(|line| line.split_once(" DONE "))
+            .filter(|(number, _)| !is_export(number))
+            .count()
     }
 }
 

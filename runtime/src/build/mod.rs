@@ -203,14 +203,16 @@ pub fn build(
     Ok(Built { targets, executed, cached })
 }
 
-/// Numbers for the nodes that users see, from 1. Nodes without a name are details of others.
+/// Numbers for the nodes that users see, from 1. Those without a name or a result of their own are
+/// details of others.
 fn step_numbers(graph: &Graph) -> Vec<Option<StepId>> {
     let mut last = 0;
     graph
         .nodes
-        .keys()
-        .map(|digest| {
-            (!graph.node_meta(digest).name.is_empty()).then(|| {
+        .iter()
+        .map(|(digest, node)| {
+            let hidden = graph.node_meta(digest).name.is_empty() || plan::is_transparent(&node.op);
+            (!hidden).then(|| {
                 last += 1;
                 last
             })
