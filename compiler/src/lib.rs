@@ -12,6 +12,7 @@
 mod compile;
 mod cycle;
 pub mod diagnostic;
+pub mod fmt;
 mod git_ref;
 mod go_format;
 pub mod ignore;

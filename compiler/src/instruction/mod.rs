@@ -10,6 +10,7 @@ mod healthcheck;
 mod line;
 mod mount;
 mod parse;
+mod places;
 mod value;
 
 use std::sync::Arc;

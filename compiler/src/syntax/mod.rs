@@ -15,7 +15,7 @@ pub(crate) mod words;
 
 use std::{fmt, sync::Arc};
 
-pub(crate) use self::heredoc::opening;
+pub(crate) use self::{heredoc::opening, reader::strip_continuation};
 pub use self::{
     source::{SourceFile, Span},
     text::{LogicalText, Word},

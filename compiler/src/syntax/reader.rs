@@ -204,7 +204,7 @@ fn trim_line_break(line: &str) -> &str {
 
 /// The line without the escape character at its end, and whether there was one. Two of them are an
 /// escaped one and continue nothing; spaces behind it make no difference.
-fn strip_continuation(line: &str, escape: char) -> (&str, bool) {
+pub(crate) fn strip_continuation(line: &str, escape: char) -> (&str, bool) {
     match line.trim_end_matches([' ', '\t']).strip_suffix(escape) {
         Some(rest) if !rest.ends_with(escape) => (rest, true),
         _ => (line, false),
