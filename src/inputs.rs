@@ -154,7 +154,7 @@ pub fn read_dockerfile(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_stdin() -> Result<Vec<u8>> {
+pub fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()

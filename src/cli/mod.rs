@@ -33,6 +33,11 @@ pub enum Command {
     /// Run a compiled graph
     #[command(after_help = build::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Print Dockerfiles in one layout, without changing what they build
+    #[command(
+        after_help = "Examples:\n  rbc fmt\n  rbc fmt --check $(git ls-files '*Dockerfile')\n  rbc fmt - < Dockerfile"
+    )]
+    Fmt(FmtArgs),
     /// Show a compiled graph
     #[command(
         after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg"
@@ -83,6 +88,16 @@ pub enum Command {
         /// Folder to write to
         dir: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct FmtArgs {
+    /// Change nothing; print the names of files that are not formatted and exit with 1
+    #[arg(long)]
+    pub check: bool,
+    /// Dockerfiles, rewritten in place; `-` formats standard input to standard output
+    #[arg(default_value = "Dockerfile", hide_default_value = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

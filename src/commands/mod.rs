@@ -3,6 +3,7 @@
 mod build;
 mod compile;
 mod containers;
+mod fmt;
 mod graph;
 mod images;
 mod plain;
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Build(args) => build::build(&state::open(root)?, &args),
         Command::Compile(args) => compile::compile(root, &args),
         Command::Run(args) => build::run(&state::open(root)?, &args),
+        Command::Fmt(args) => fmt::fmt(&args),
         Command::Inspect(args) => graph::inspect(&args),
         Command::Load(args) => images::load(&state::open(root)?, &args),
         Command::Save(args) => images::save(&state::open(root)?, &args),
