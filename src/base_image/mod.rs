@@ -26,53 +26,14 @@ use tree::Tree;
 const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is taken if no program is named, as far as this machine has it.
-const USUAL: &[&str] = &[
-    "awk",
-    "basename",
-    "cat",
-    "chmod",
-    "chown",
-    "cp",
-    "cut",
-    "date",
-    "dirname",
-    "echo",
-    "env",
-    "expr",
-    "false",
-    "find",
-    "grep",
-    "gzip",
-    "head",
-    "id",
-    "ln",
-    "ls",
-    "mkdir",
-    "mktemp",
-    "mv",
-    "printf",
-    "pwd",
-    "readlink",
-    "rm",
-    "rmdir",
-    "sed",
-    "seq",
-    "sha256sum",
-    "sleep",
-    "sort",
-    "stat",
-    "tail",
-    "tar",
-    "tee",
-    "test",
-    "touch",
-    "tr",
-    "true",
-    "uname",
-    "uniq",
-    "wc",
-    "xargs",
-];
+const USUAL: &str = "\
+    awk basename cat chmod chown cp cut date dirname echo env expr false find grep gzip head \
+    id ln ls mkdir mktemp mv printf pwd readlink rm rmdir sed seq sha256sum sleep sort stat \
+    tail tar tee test touch tr true uname uniq wc xargs";
+
+/// Folders that many distributions have merged into `/usr`, as symlinks. Programs are found under
+/// one of the names and called by the other one.
+const MERGED_DIRS: &[&str] = &["/bin", "/sbin", "/lib", "/lib64"];
 
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
@@ -97,9 +58,12 @@ fn collect(programs: &[String]) -> anyhow::Result<Tree> {
         wanted.insert(find(program)?);
     }
     if programs.is_empty() {
-        wanted.extend(USUAL.iter().filter_map(|name| find(name).ok()));
+        wanted.extend(USUAL.split(' ').filter_map(|name| find(name).ok()));
     }
     let mut tree = Tree::default();
+    for dir in MERGED_DIRS.iter().map(Path::new).filter(|dir| dir.is_symlink() && dir.is_dir()) {
+        tree.add(dir)?;
+    }
     for path in &wanted {
         add_program(&mut tree, path)?;
     }

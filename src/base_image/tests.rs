@@ -92,6 +92,24 @@ fn the_image_runs() {
 }
 
 #[test]
+fn a_program_has_the_names_that_it_has_here() {
+    let (_, files) = made(&["cat"]);
+    let temp = tempfile::tempdir().unwrap();
+    apply_tar(layer_of(&files), temp.path()).unwrap();
+    for name in ["/bin/cat", "/usr/bin/cat"].map(Path::new).into_iter().filter(|p| is_program(p)) {
+        let command = format!("{} /etc/group", name.display());
+        assert_eq!(run_in(temp.path(), &command), GROUP);
+    }
+    for dir in MERGED_DIRS {
+        assert_eq!(
+            fs::read_link(temp.path().join(&dir[1..])).ok(),
+            fs::read_link(dir).ok(),
+            "{dir}"
+        );
+    }
+}
+
+#[test]
 fn only_what_is_named_and_the_shell_are_taken() {
     let (_, files) = made(&["cat"]);
     let temp = tempfile::tempdir().unwrap();

@@ -38,7 +38,7 @@ impl Tree {
         self.nodes.iter().map(|(path, node)| (path.as_path(), node))
     }
 
-    /// Adds a file of this machine and returns its real path. Owners, set-uid bits and the host's
+    /// Adds a file or folder (without what is in it) of this machine and returns its real path. Owners, set-uid bits and the host's
     /// umask do not travel: a program is 0755, another file 0644.
     pub fn add(&mut self, path: &Path) -> anyhow::Result<PathBuf> {
         let mut todo: VecDeque<PathBuf> = parts(path).collect();
