@@ -1,20 +1,22 @@
 //! The whole way from a Dockerfile to a graph.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
+use indexmap::IndexMap;
 use rbc_ir::{Graph, GraphBuilder, GraphError, Platform};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     instruction::{self, Command, Instruction},
     lint::Linter,
-    lower::{self, Job},
+    lower::{self, Job, Scope},
     options::CompileOptions,
     pins::Pins,
     platform_args,
     resolver::Resolver,
     stage::{Globals, Stages},
-    syntax::{self, DirectiveKind, SourceFile, Span},
+    suggest::nearest,
+    syntax::{self, DirectiveKind, Dockerfile, SourceFile, Span, Word},
 };
 
 /// The build argument that sets the time of the image (reproducible-builds.org).
@@ -37,8 +39,8 @@ pub struct Compiled {
 /// `resolver`; the compiler itself does no I/O. Stages that the target does not need are checked but
 /// nothing of them is resolved.
 ///
-/// Errors come with their place in the text. The first error of the lowering ends it; errors of
-/// the syntax are all reported.
+/// Errors come with their place in the text. Each step reports all that it finds wrong before the
+/// next is kept from running.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -93,14 +95,41 @@ pub fn compile(
     options: &CompileOptions,
     resolver: &dyn Resolver,
 ) -> Result<Compiled, Diagnostics> {
+    let mut lint = Linter::default();
+    let translated = translate(source, options, resolver, Scope::Target, &mut lint)?;
+    let failure = lint.failure();
+    let mut warnings = Diagnostics::new();
+    warnings.extend(lint.found);
+    warnings.extend(translated.unconsumed);
+    if let Some(failure) = failure {
+        warnings.push(failure);
+        return Err(warnings);
+    }
+    Ok(Compiled { graph: translated.graph, warnings, unused: translated.unused })
+}
+
+/// What [`translate`] makes of a Dockerfile.
+pub(crate) struct Translated {
+    graph: Graph,
+    unused: Vec<String>,
+    /// Tells of build arguments that nothing takes.
+    unconsumed: Option<Diagnostic>,
+}
+
+/// Compiles a Dockerfile. What the checks find is in `lint` even if there are errors.
+pub(crate) fn translate(
+    source: &Arc<SourceFile>,
+    options: &CompileOptions,
+    resolver: &dyn Resolver,
+    scope: Scope,
+    lint: &mut Linter,
+) -> Result<Translated, Diagnostics> {
     let options = &effective(options);
     let dockerfile = syntax::parse(Arc::clone(source))?;
+    *lint = linter(options, &dockerfile)?;
+    lint.empty_continuations(&dockerfile.warnings);
     let instructions: Vec<Arc<Instruction>> =
         instruction::parse(&dockerfile)?.into_iter().map(Arc::new).collect();
-    let check = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").or_else(|| {
-        dockerfile.directive(DirectiveKind::Check).map(|directive| &directive.value.text)
-    });
-    let mut lint = Linter::new(check.map(String::as_str), &options.context.ignore);
     lint.check_text(&instructions);
 
     let mut graph = GraphBuilder::new();
@@ -116,39 +145,44 @@ pub fn compile(
     let mut unused = Vec::new();
     for (index, platform) in platforms.iter().enumerate() {
         let mut again = Linter::silent();
-        let lint = if index == 0 { &mut lint } else { &mut again };
+        let lint = if index == 0 { &mut *lint } else { &mut again };
         let target_name = target_name(options, &instructions);
         let predefined = platform_args::globals(&host, platform, target_name, &options.build_args);
-        let globals = Globals::read(predefined, &instructions, &options.build_args)?;
+        let globals = Globals::read(predefined.clone(), &instructions, &options.build_args)?;
+        if let Ok(defaults) = Globals::read(predefined, &instructions, &IndexMap::new()) {
+            lint.default_bases(&instructions, &defaults);
+        }
         graph.meta.source_date_epoch = source_date_epoch(options, &globals)?;
         let mut stages = Stages::read(&instructions, &globals, &options.named_contexts, lint)?;
+        lint.advise(&stages, &instructions, stages.target(options.target.as_deref())?);
         let job = Job {
             options,
             globals: &globals,
             platform,
             platform_is_asked: asked,
             escape: dockerfile.escape,
+            scope,
         };
         let outcome = lower::lower(&job, &mut pins, &mut stages, &mut graph, lint)?;
         targets.push(outcome.target);
         unused = outcome.unused;
     }
-
-    let mut warnings = Diagnostics::new();
-    warnings.extend(dockerfile.warnings);
-    let fails_build = lint.fails_build && !lint.found.is_empty();
-    warnings.extend(lint.found);
-    warnings.extend(unconsumed(options, &instructions));
-    if fails_build {
-        warnings.push(Diagnostic::error(
-            "check",
-            "build checks found something, and `# check=error=true` makes that an error",
-        ));
-        return Err(warnings);
-    }
     let graph = graph.finish(targets);
     graph.validate().map_err(|error| ill_formed(source, &graph, error))?;
-    Ok(Compiled { graph, warnings, unused })
+    Ok(Translated { graph, unused, unconsumed: unconsumed(options, &instructions) })
+}
+
+/// The linter with the settings of the build argument or else the directive.
+fn linter(options: &CompileOptions, dockerfile: &Dockerfile) -> Result<Linter, Diagnostic> {
+    let ignore = &options.context.ignore;
+    if let Some(given) = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
+        return Linter::new(Some(&Word::new(given, Span::default())), ignore);
+    }
+    let directive = dockerfile.directive(DirectiveKind::Check).map(|directive| &directive.value);
+    Linter::new(directive, ignore).map_err(|error| match directive {
+        Some(word) => error.at(&dockerfile.source, word.span),
+        None => error,
+    })
 }
 
 /// What the text or the options say but no graph may hold, such as a NUL in an argument, at the
@@ -209,22 +243,31 @@ fn source_date_epoch(
 
 /// Build arguments that no ARG takes, as the old builder of Docker tells of them.
 fn unconsumed(options: &CompileOptions, instructions: &[Arc<Instruction>]) -> Option<Diagnostic> {
+    let declared: HashSet<&str> = instructions
+        .iter()
+        .filter_map(|instruction| match &instruction.command {
+            Command::Arg(declarations) => Some(declarations),
+            _ => None,
+        })
+        .flatten()
+        .map(|declaration| declaration.name.text.as_str())
+        .collect();
     let mut names: Vec<&str> = options
         .build_args
         .keys()
         .map(String::as_str)
-        .filter(|name| !platform_args::is_predefined(name))
+        .filter(|name| !platform_args::is_predefined(name) && !declared.contains(name))
         .collect();
-    for instruction in instructions {
-        if let Command::Arg(declarations) = &instruction.command {
-            names.retain(|name| declarations.iter().all(|d| d.name.text != *name));
-        }
-    }
     names.sort_unstable();
-    (!names.is_empty()).then(|| {
-        Diagnostic::warning(
-            "UnusedBuildArg",
-            format!("[Warning] One or more build-args [{}] were not consumed", names.join(" ")),
-        )
-    })
+    if names.is_empty() {
+        return None;
+    }
+    let message =
+        format!("[Warning] One or more build-args [{}] were not consumed", names.join(" "));
+    let mut known: Vec<&str> = declared.into_iter().collect();
+    known.sort_unstable();
+    let near = names.iter().take(10).filter_map(|name| {
+        nearest(name, known.iter().copied()).map(|near| format!("{name}: did you mean {near}?"))
+    });
+    Some(near.fold(Diagnostic::warning("UnusedBuildArg", message), Diagnostic::help))
 }

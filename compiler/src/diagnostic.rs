@@ -200,6 +200,11 @@ impl Diagnostics {
         self.0.is_empty()
     }
 
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The messages.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()

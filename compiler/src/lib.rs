@@ -9,6 +9,7 @@
     reason = "an error ends the compilation, so its size costs less than a box at every place"
 )]
 
+mod check;
 mod compile;
 mod cycle;
 pub mod diagnostic;
@@ -18,9 +19,10 @@ mod go_format;
 pub mod ignore;
 mod image_config;
 pub mod instruction;
-mod lint;
+pub mod lint;
 mod lower;
 mod options;
+pub mod outline;
 mod path;
 mod pins;
 mod platform_args;
@@ -31,6 +33,7 @@ mod stage;
 pub mod suggest;
 pub mod syntax;
 
+pub use check::{Checked, Finding, check};
 pub use compile::{Compiled, compile};
 pub use options::{CompileOptions, Entitlement, NoCache, Pull, UnknownEntitlement};
 pub use resolver::{

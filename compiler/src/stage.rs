@@ -15,9 +15,9 @@ use indexmap::IndexMap;
 use rbc_ir::Platform;
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Diagnostics},
     instruction::{Command, From, Instruction, mount_from},
-    lint::{Linter, Rule},
+    lint::Linter,
     reference,
     shellword::{Expander, Expansion, NoVariables},
     suggest::nearest,
@@ -167,7 +167,8 @@ impl Stages {
         globals: &Globals,
         contexts: &BTreeSet<String>,
         lint: &mut Linter,
-    ) -> Result<Self, Diagnostic> {
+    ) -> Result<Self, Diagnostics> {
+        let mut errors = Diagnostics::new();
         let mut stages = Self {
             list: Vec::new(),
             by_name: HashMap::new(),
@@ -184,7 +185,10 @@ impl Stages {
         let mut bodies: Vec<Vec<&Arc<Instruction>>> = Vec::new();
         for instruction in instructions {
             if let Command::From(from) = &instruction.command {
-                stages.declare(instruction, from, globals, lint)?;
+                if let Err(error) = stages.declare(instruction, from, globals, lint) {
+                    errors.push(error);
+                    stages.declare_broken(instruction, from);
+                }
                 bodies.push(Vec::new());
             } else if let Some(body) = bodies.last_mut() {
                 body.push(instruction);
@@ -195,25 +199,46 @@ impl Stages {
                 "no-stage",
                 "the Dockerfile contains no stages to build",
             )
-            .help("add a FROM instruction"));
+            .help("add a FROM instruction")
+            .into());
         }
         // Only now are all names known that --from may mean.
         for (id, body) in bodies.into_iter().enumerate() {
-            if stages.list[id].is_replaced {
-                // A named context takes the place of the stage; its instructions only have to
-                // make sense.
-                for instruction in body {
-                    stages.step(instruction, false)?;
-                }
-                continue;
-            }
             for instruction in body {
-                let step = stages.step(instruction, false)?;
-                stages.list[id].steps.push(step);
+                match stages.step(instruction, false) {
+                    // A named context takes the place of the stage; its instructions only have to
+                    // make sense.
+                    Ok(_) if stages.list[id].is_replaced => {}
+                    Ok(step) => stages.list[id].steps.push(step),
+                    Err(error) => errors.push(error),
+                }
             }
         }
-        stages.check_cycles()?;
-        Ok(stages)
+        if let (false, Err(error)) = (errors.has_errors(), stages.check_cycles()) {
+            errors.push(error);
+        }
+        errors.or_ok(stages)
+    }
+
+    /// Keeps the place of a stage whose FROM is wrong, so that the others can be read.
+    fn declare_broken(&mut self, instruction: &Instruction, from: &From) {
+        let id = self.list.len();
+        let name = from.name.as_ref().map_or("", |name| name.text.as_str()).to_owned();
+        if !name.is_empty() {
+            self.by_name.insert(name.clone(), id);
+        }
+        self.list.push(Stage {
+            label: if name.is_empty() { format!("stage-{id}") } else { name.clone() },
+            name,
+            base: Base::Scratch,
+            base_text: from.base.text.clone(),
+            platform: None,
+            steps: Vec::new(),
+            is_declared: true,
+            is_replaced: false,
+            source: Arc::clone(&instruction.source),
+            span: instruction.span,
+        });
     }
 
     fn declare(
@@ -225,7 +250,7 @@ impl Stages {
     ) -> Result<(), Diagnostic> {
         let id = self.list.len();
         let base = expand(instruction, &from.base, &globals.values)?;
-        lint.undeclared_in_from(instruction, &base.unset, globals);
+        lint.undeclared_in_from(instruction, &from.base, &base.unset, globals);
         if base.text.is_empty() {
             return Err(blank_base(instruction, from, &base.unset, globals));
         }
@@ -234,18 +259,13 @@ impl Stages {
             None => None,
         };
         let name = from.name.as_ref().map_or("", |name| name.text.as_str()).to_owned();
-        if !name.is_empty() && self.by_name.contains_key(&name) {
-            lint.report(
-                Rule::DuplicateStageName,
-                instruction,
-                format!("Duplicate stage name {name:?}, stage names should be unique"),
-            );
-        }
         let context = if name.is_empty() { None } else { self.context(&name) };
         let is_replaced = context.is_some();
         let base_of_stage = match context {
             Some(context) => Base::Context(context),
-            None => self.base(&base.text, instruction, from.base.span)?,
+            None => self
+                .base(&base.text, instruction, from.base.span)
+                .map_err(|wrong| explain_unset(wrong, &base.unset, globals))?,
         };
         self.list.push(Stage {
             label: if name.is_empty() { format!("stage-{id}") } else { name.clone() },
@@ -420,6 +440,11 @@ impl Stages {
         })
     }
 
+    /// Whether the build has named contexts.
+    pub fn has_contexts(&self) -> bool {
+        !self.contexts.is_empty()
+    }
+
     /// The stages of the Dockerfile itself.
     pub fn declared(&self) -> impl Iterator<Item = (StageId, &Stage)> {
         self.list.iter().enumerate().filter(|(_, stage)| stage.is_declared)
@@ -447,10 +472,16 @@ fn blank_base(
         format!("base name ({}) should not be blank", from.base.text),
     )
     .at(&instruction.source, from.base.span);
-    let Some(name) = unset.first() else {
+    if unset.is_empty() {
         return blank.help("give the ARG a default, or a value with --build-arg");
-    };
-    let blank = blank.note(format!("{name} has no value here"));
+    }
+    explain_unset(blank, unset, globals)
+}
+
+/// Says which variable without a value made a base wrong.
+fn explain_unset(wrong: Diagnostic, unset: &[String], globals: &Globals) -> Diagnostic {
+    let Some(name) = unset.first() else { return wrong };
+    let blank = wrong.note(format!("{name} has no value here"));
     match nearest(name, globals.values.keys().chain(&globals.declared).map(String::as_str)) {
         Some(near) => blank.help(format!("did you mean ${near}?")),
         None => blank.help(format!(
@@ -466,7 +497,7 @@ fn platform_of(
     lint: &mut Linter,
 ) -> Result<Platform, Diagnostic> {
     let expanded = expand(instruction, word, &globals.values)?;
-    lint.undeclared_in_from(instruction, &expanded.unset, globals);
+    lint.undeclared_in_from(instruction, word, &expanded.unset, globals);
     let fail = |message: String| {
         let wrong = Diagnostic::error("bad-platform", message).at(&instruction.source, word.span);
         let names = || globals.values.keys().map(String::as_str);

@@ -13,7 +13,14 @@ pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
     let mut best = None;
     let mut best_distance = FAR;
     for option in options {
+        // The lengths alone may put it too far away (a letter has at most four bytes).
+        if option.len() > 4 * (word.len() + FAR) || 4 * (option.len() + FAR) < word.len() {
+            continue;
+        }
         let candidate: Vec<char> = option.to_lowercase().chars().collect();
+        if candidate.len().abs_diff(word.len()) >= FAR {
+            continue;
+        }
         let distance = edit_distance(&word, &candidate);
         if distance == 0 {
             return None;

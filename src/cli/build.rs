@@ -7,7 +7,7 @@ use rbc_compiler::Entitlement;
 use rbc_ir::{ExtraHost, Platform, Ulimit};
 use rbc_runtime::export::OutputSpec;
 
-use super::values::{self, BuildContext, NameValue, SecretSpec, SshSpec};
+use super::values::{self, BuildContext, Call, CallMethod, NameValue, SecretSpec, SshSpec};
 
 pub const BUILD_EXAMPLES: &str = "\
 Examples:
@@ -37,10 +37,25 @@ pub struct BuildArgs {
     /// Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<String>,
+    /// Only run the build checks: short for --call=check
+    #[arg(long)]
+    pub check: bool,
+    /// What to do: build, or print and exit: check, outline or targets, with ,format=json
+    #[arg(long, value_name = "METHOD", value_parser = values::call, conflicts_with = "check")]
+    pub call: Option<Call>,
     #[command(flatten)]
     pub compile: CompileFlags,
     #[command(flatten)]
     pub build: BuildFlags,
+}
+
+impl BuildArgs {
+    /// What to do instead of building, if anything.
+    pub fn call(&self) -> Option<Call> {
+        let check = Call { method: CallMethod::Check, json: false };
+        let call = if self.check { Some(check) } else { self.call };
+        call.filter(|call| call.method != CallMethod::Build)
+    }
 }
 
 /// `rbc compile`.
@@ -183,10 +198,6 @@ pub struct UnsupportedFlags {
     pub sbom: Option<String>,
     #[arg(long, hide = true)]
     pub attest: Vec<String>,
-    #[arg(long, hide = true)]
-    pub check: bool,
-    #[arg(long, hide = true)]
-    pub call: Option<String>,
 }
 
 impl UnsupportedFlags {
@@ -200,8 +211,6 @@ impl UnsupportedFlags {
             ("--provenance", asks(&self.provenance)),
             ("--sbom", asks(&self.sbom)),
             ("--attest", !self.attest.is_empty()),
-            ("--check", self.check),
-            ("--call", self.call.as_ref().is_some_and(|c| c != "build")),
         ]
         .into_iter()
         .find_map(|(name, given)| given.then_some(name))

@@ -20,6 +20,51 @@ pub fn name_value(text: &str) -> Result<NameValue, String> {
     Ok(NameValue { name: name.to_owned(), value: value.to_owned() })
 }
 
+/// A value of `--call`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub method: CallMethod,
+    /// `format=json`.
+    pub json: bool,
+}
+
+/// What `--call` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallMethod {
+    Build,
+    Check,
+    Outline,
+    Targets,
+}
+
+pub fn call(text: &str) -> Result<Call, String> {
+    let mut fields = text.split(',');
+    let mut call = Call {
+        method: match fields.next().unwrap_or_default() {
+            "build" | "" => CallMethod::Build,
+            "check" | "lint" => CallMethod::Check,
+            "outline" => CallMethod::Outline,
+            "targets" => CallMethod::Targets,
+            other => {
+                return Err(format!("no method {other:?}: want build, check, outline or targets"));
+            }
+        },
+        json: false,
+    };
+    for field in fields {
+        match field.split_once('=') {
+            Some(("format", "json")) => call.json = true,
+            Some(("format", "text" | "")) => call.json = false,
+            _ => {
+                return Err(format!(
+                    "want format=json or format=text behind the method, not {field:?}"
+                ));
+            }
+        }
+    }
+    Ok(call)
+}
+
 /// A number of bytes with an optional unit, in powers of 1024 as in docker.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || "want bytes, or a number with b, k, m or g, such as 64m".to_owned();

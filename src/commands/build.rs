@@ -21,7 +21,7 @@ use rbc_runtime::{
     store::Store,
 };
 
-use super::{Failure, Outcome, compile, graph, report};
+use super::{Failure, Outcome, call, compile, graph, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs},
@@ -40,6 +40,9 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
     }
     let inputs = Inputs::read(store, &args.context, args.file.as_deref())?;
     let named = &args.build.build_contexts;
+    if let Some(how) = args.call() {
+        return call::call(store, &inputs, named, &args.compile, how);
+    }
     let contexts = compile::contexts_of(store, &inputs, named)?;
     let compiled = compile::with_contexts(store, &inputs, &contexts, named, &args.compile)?;
     if !args.build.quiet {

@@ -85,12 +85,22 @@ pub fn with_contexts(
     named: &[BuildContext],
     flags: &CompileFlags,
 ) -> Result<Compiled, Failure> {
-    let mut options = options(flags)?;
-    options.context = inputs.meta.clone();
-    options.named_contexts = named.iter().map(|context| context.name.clone()).collect();
+    let options = options_for(inputs, named, flags)?;
     let resolver = RuntimeResolver { store, contexts, named, client: OnceLock::new() };
     rbc_compiler::compile(&inputs.dockerfile, &options, &resolver)
         .map_err(|errors| report::diagnostics(&errors))
+}
+
+/// The options of compiling a Dockerfile with its contexts.
+pub fn options_for(
+    inputs: &Inputs,
+    named: &[BuildContext],
+    flags: &CompileFlags,
+) -> Result<CompileOptions, Failure> {
+    let mut options = options(flags)?;
+    options.context = inputs.meta.clone();
+    options.named_contexts = named.iter().map(|context| context.name.clone()).collect();
+    Ok(options)
 }
 
 fn options(flags: &CompileFlags) -> Result<CompileOptions, Failure> {

@@ -23,16 +23,14 @@ pub fn fmt(args: &FmtArgs) -> Outcome {
             Ok(Layout::Differs) => differ = true,
             Err(Failure::Failed(error)) => told.push(format!("error: {error:#}")),
             Err(Failure::Told(text)) => told.push(text),
-            Err(usage) => return Err(usage),
+            Err(other) => return Err(other),
         }
     }
     if !told.is_empty() {
         return Err(Failure::Told(told.join("\n\n")));
     }
     if differ {
-        return Err(Failure::Told(
-            "these files are not formatted: run `rbc fmt` on them".to_owned(),
-        ));
+        return Err(Failure::Negative);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod build;
+mod call;
 mod compile;
 mod containers;
 mod fmt;

@@ -19,6 +19,8 @@ pub enum Failure {
     Usage(String),
     /// The work failed: exit code 1. The text is complete, with its `error:`.
     Told(String),
+    /// The answer is no, and was printed: exit code 1.
+    Negative,
     /// The work failed: exit code 1.
     Failed(anyhow::Error),
 }
@@ -41,6 +43,7 @@ impl Failure {
                 eprintln!("{text}");
                 ExitCode::FAILURE
             }
+            Self::Negative => ExitCode::FAILURE,
             Self::Failed(error) => {
                 // A pipe that was closed (`rbc inspect | head`) is how a reader says enough.
                 let closed = error.chain().any(|cause| {

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use rbc_ir::{ImageLocation, Platform};
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Diagnostics},
     git_ref::{self, GitRef},
     instruction::{self, Command},
     options::CompileOptions,
@@ -56,16 +56,15 @@ pub(super) struct Request<'a, 'r> {
     pub platform: &'a Platform,
 }
 
-/// The origin of every stage that `target` needs; `None` for the others. ONBUILD triggers are put
+/// The origin of every stage that those of `wave` need; `None` for the others. ONBUILD triggers are put
 /// in front of the steps of the stages in which they fire.
 pub(super) fn resolve(
     stages: &mut Stages,
-    target: StageId,
+    mut wave: Vec<StageId>,
     request: &mut Request<'_, '_>,
-) -> Result<Vec<Option<Origin>>, Diagnostic> {
+) -> Result<Vec<Option<Origin>>, Diagnostics> {
     let mut origins: Vec<Option<Origin>> = vec![None; stages.list.len()];
     let mut contexts: HashMap<String, NamedContext> = HashMap::new();
-    let mut wave = vec![target];
     while !wave.is_empty() {
         let fresh = reach(stages, &mut origins, wave, request, &mut contexts)?;
         wave = Vec::new();
@@ -95,7 +94,8 @@ fn reach(
     wave: Vec<StageId>,
     request: &mut Request<'_, '_>,
     contexts: &mut HashMap<String, NamedContext>,
-) -> Result<Vec<StageId>, Diagnostic> {
+) -> Result<Vec<StageId>, Diagnostics> {
+    let mut errors = Diagnostics::new();
     let mut fresh = Vec::new();
     let mut waiting: Vec<(StageId, ImageRequest)> = Vec::new();
     let mut seen = vec![false; stages.list.len()];
@@ -106,14 +106,15 @@ fn reach(
         }
         fresh.push(id);
         let stage = &stages.list[id];
-        match origin_of(stages, stage, request, contexts)? {
-            Pending::Known(origin) => {
+        match origin_of(stages, stage, request, contexts) {
+            Err(error) => errors.push(error),
+            Ok(Pending::Known(origin)) => {
                 if let Origin::Stage(base) = origin {
                     stack.push(base);
                 }
                 origins[id] = Some(origin);
             }
-            Pending::Image(image) => waiting.push((id, image)),
+            Ok(Pending::Image(image)) => waiting.push((id, image)),
         }
         stack.extend(stage.dependencies().map(|(source, _)| source));
     }
@@ -139,12 +140,16 @@ fn reach(
         let found = match answer {
             Some(Ok(found)) => Arc::clone(found),
             Some(Err(error)) => {
-                let error = error.take().unwrap_or_else(|| ResolveError::new("not found"));
-                return Err(image_error(stages, &stages.list[*id], error));
+                // Once for each image is enough.
+                if let Some(error) = error.take() {
+                    errors.push(image_error(stages, &stages.list[*id], error));
+                }
+                continue;
             }
             None => {
                 let error = ResolveError::new("the resolver gave no answer");
-                return Err(image_error(stages, &stages.list[*id], error));
+                errors.push(image_error(stages, &stages.list[*id], error));
+                continue;
             }
         };
         origins[*id] = Some(Origin::Image {
@@ -153,7 +158,7 @@ fn reach(
             location: image.location.clone(),
         });
     }
-    Ok(fresh)
+    errors.or_ok(fresh)
 }
 
 /// An origin, or what must be asked to know it.

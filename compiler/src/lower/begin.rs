@@ -108,6 +108,7 @@ impl Lowering<'_, '_> {
                      current build",
                     stage.base_text
                 ),
+                "use an image for that platform, or set --platform in FROM on purpose",
             );
         }
     }

@@ -247,8 +247,8 @@ impl Lowering<'_, '_> {
             other => self.node(other, current.stage)?,
         };
         if matches!(root, Root::Local(name) if name.is_empty()) {
-            for (_, source, word) in &local {
-                self.lint.ignored_source(plan.instruction, word, source);
+            for (place, _, word) in &local {
+                self.lint.ignored_source(plan.instruction, word, &plan.sources[*place].0);
             }
         }
         let input = inputs.push(node);

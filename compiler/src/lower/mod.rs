@@ -23,7 +23,7 @@ use rbc_ir::{
 };
 
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, Diagnostics},
     image_config::{DEFAULT_PATH, Settings},
     instruction::{Command, Instruction},
     lint::Linter,
@@ -52,7 +52,21 @@ pub(crate) struct Job<'a> {
     pub platform_is_asked: bool,
     /// Escape character of the Dockerfile.
     pub escape: char,
+    /// Which stages are lowered.
+    pub scope: Scope,
 }
+
+/// Which stages of a Dockerfile are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those that the target needs.
+    Target,
+    /// All, unless the user names a target; so do build checks.
+    Every,
+}
+
+/// Errors of the lowering that are collected before it gives up.
+const MAX_ERRORS: usize = 100;
 
 /// What became of a target.
 pub(crate) struct Outcome {
@@ -121,6 +135,9 @@ struct Lowering<'a, 'r> {
     built: Vec<Option<Built>>,
     origins: Vec<Option<Origin>>,
     proxy_env: Vec<String>,
+    errors: Diagnostics,
+    /// Stages that could not even begin. What depends on them is not reported again.
+    broken: Vec<bool>,
 }
 
 /// Lowers the target that the options name into `graph`.
@@ -130,10 +147,14 @@ pub(crate) fn lower(
     stages: &mut Stages,
     graph: &mut GraphBuilder,
     lint: &mut Linter,
-) -> Result<Outcome, Diagnostic> {
+) -> Result<Outcome, Diagnostics> {
     let target = stages.target(job.options.target.as_deref())?;
+    let wanted = match (job.scope, &job.options.target) {
+        (Scope::Every, None) => stages.declared().map(|(id, _)| id).collect(),
+        _ => vec![target],
+    };
     let mut request = bases::Request { options: job.options, pins, platform: job.platform };
-    let origins = bases::resolve(stages, target, &mut request)?;
+    let origins = bases::resolve(stages, wanted, &mut request)?;
     let unused = stages
         .declared()
         .filter(|(id, _)| origins[*id].is_none())
@@ -145,31 +166,52 @@ pub(crate) fn lower(
         graph,
         lint,
         built: stages.list.iter().map(|_| None).collect(),
+        broken: vec![false; stages.list.len()],
         origins,
         proxy_env: platform_args::proxy_environment(&job.options.build_args),
+        errors: Diagnostics::new(),
     };
-    lowering.run(stages)?;
+    lowering.run(stages);
+    if lowering.errors.has_errors() {
+        return Err(lowering.errors);
+    }
     Ok(Outcome { target: lowering.finish(stages, target)?, unused })
 }
 
 impl Lowering<'_, '_> {
-    fn run(&mut self, stages: &Stages) -> Result<(), Diagnostic> {
+    /// Builds all stages that have an origin, and gathers what is wrong with them.
+    fn run(&mut self, stages: &Stages) {
         // What only `--from` names is there from the start.
         for (id, stage) in stages.list.iter().enumerate().filter(|(_, s)| !s.is_declared) {
             if !matches!(self.origins[id], None | Some(Origin::Stage(_))) {
                 let mut counter = Counter::none();
-                let (state, _, _) = self.begin(stage, id, &mut counter)?;
-                self.built[id] = Some(Built { state, history: Vec::new(), base: None });
+                let begun = self.begin(stage, id, &mut counter);
+                let built =
+                    begun.map(|(state, _, _)| Built { state, history: Vec::new(), base: None });
+                self.keep(id, built);
             }
         }
         let is_single = stages.list.len() == 1;
         for (id, stage) in stages.declared() {
-            if self.origins[id].is_some() {
-                let built = self.stage(stage, id, is_single)?;
-                self.built[id] = Some(built);
+            match self.origins[id] {
+                Some(Origin::Stage(base)) if self.broken[base] => self.broken[id] = true,
+                Some(_) if self.errors.len() < MAX_ERRORS => {
+                    let built = self.stage(stage, id, is_single);
+                    self.keep(id, built);
+                }
+                _ => {}
             }
         }
-        Ok(())
+    }
+
+    fn keep(&mut self, id: StageId, built: Result<Built, Diagnostic>) {
+        match built {
+            Ok(built) => self.built[id] = Some(built),
+            Err(error) => {
+                self.broken[id] = true;
+                self.errors.push(error);
+            }
+        }
     }
 
     fn stage(&mut self, stage: &Stage, id: StageId, single: bool) -> Result<Built, Diagnostic> {
@@ -214,7 +256,13 @@ impl Lowering<'_, '_> {
         };
         for step in &stage.steps {
             current.is_trigger = step.is_trigger;
-            self.step(&mut current, step)?;
+            // A wrong instruction does not hide what is wrong with the next.
+            if let Err(error) = self.step(&mut current, step) {
+                self.errors.push(error);
+                if self.errors.len() >= MAX_ERRORS {
+                    break;
+                }
+            }
         }
         Ok(Built { state: current.state, history: current.history, base })
     }
@@ -256,7 +304,7 @@ impl Lowering<'_, '_> {
         for name in &expansion.unset {
             if !current.state.build_args.contains_key(name) {
                 let known = env.keys().map(String::as_str);
-                self.lint.undefined_variable(instruction, word.span, name, known);
+                self.lint.undefined_variable(instruction, word, name, known);
             }
         }
         Ok(expansion)
@@ -343,6 +391,7 @@ impl Lowering<'_, '_> {
         for _ in 0..self.origins.len() {
             match (&self.built[id], &self.origins[id]) {
                 (Some(built), _) => return Ok(&built.state.root),
+                (None, _) if self.broken[id] => return Ok(&Root::Empty),
                 (None, Some(Origin::Stage(next))) if *next != current.id => id = *next,
                 _ => break,
             }

@@ -69,7 +69,7 @@ impl Lowering<'_, '_> {
         for name in unset {
             if !current.state.build_args.contains_key(&name) {
                 let known = current.state.env.keys().map(String::as_str);
-                self.lint.undefined_variable(instruction, word.span, &name, known);
+                self.lint.undefined_variable(instruction, word, &name, known);
             }
         }
         Ok(options)

@@ -13,7 +13,6 @@ use crate::{
         ArgDeclaration, Command, CommandLine, Instruction, KeyValue, check_signal, parse_expose,
         parse_owner,
     },
-    lint::Rule,
     path,
     shellword::Expander,
     syntax::Word,
@@ -40,7 +39,7 @@ impl Lowering<'_, '_> {
             }
             Command::Healthcheck(check) => {
                 if let Some(earlier) = current.healthcheck.replace(Arc::clone(instruction)) {
-                    self.lint.repeated(&earlier);
+                    self.lint.repeated(&earlier, instruction);
                 }
                 current.commit(format!("HEALTHCHECK {}", go_format::healthcheck(check)), false);
                 current.state.settings.healthcheck = Some(check.clone());
@@ -103,6 +102,7 @@ impl Lowering<'_, '_> {
         pairs: &[KeyValue],
     ) -> Result<(), Diagnostic> {
         let values = self.pairs(current, instruction, pairs)?;
+        self.lint.legacy_pairs(instruction, pairs);
         let mut created_by = "ENV".to_owned();
         for ((name, value), pair) in values.into_iter().zip(pairs) {
             self.lint.secret_name(instruction, "ENV", &name, pair.key.span);
@@ -121,6 +121,7 @@ impl Lowering<'_, '_> {
         pairs: &[KeyValue],
     ) -> Result<(), Diagnostic> {
         let mut created_by = "LABEL".to_owned();
+        self.lint.legacy_pairs(instruction, pairs);
         for (name, value) in self.pairs(current, instruction, pairs)? {
             created_by.push_str(&format!(" {name}={value}"));
             current.state.settings.labels.insert(name, value);
@@ -187,7 +188,7 @@ impl Lowering<'_, '_> {
         line: &CommandLine,
     ) {
         if let Some(earlier) = current.cmd.replace(Arc::clone(instruction)) {
-            self.lint.repeated(&earlier);
+            self.lint.repeated(&earlier, instruction);
         }
         let args = self.command_line(current, instruction, line);
         current.commit(format!("CMD {}", go_format::quoted_list(&args)), false);
@@ -203,7 +204,7 @@ impl Lowering<'_, '_> {
         line: &CommandLine,
     ) {
         if let Some(earlier) = current.entrypoint.replace(Arc::clone(instruction)) {
-            self.lint.repeated(&earlier);
+            self.lint.repeated(&earlier, instruction);
         }
         let args = self.command_line(current, instruction, line);
         current.commit(format!("ENTRYPOINT {}", go_format::quoted_list(&args)), false);
@@ -286,14 +287,7 @@ impl Lowering<'_, '_> {
     ) -> Result<(), Diagnostic> {
         let written = self.expand(current, instruction, word)?;
         if !current.state.workdir_is_set && !written.starts_with('/') {
-            self.lint.report(
-                Rule::WorkdirRelativePath,
-                instruction,
-                format!(
-                    "Relative workdir {written:?} can have unexpected results if the base image \
-                     changes"
-                ),
-            );
+            self.lint.relative_workdir(instruction, word, &written);
         }
         current.state.workdir_is_set = true;
         let dir = path::workdir(&current.state.settings.working_dir, &written);

@@ -175,6 +175,8 @@ fn a_variable_that_is_nearly_right() {
       |
     3 | LABEL v=$VERSOIN
       |         ^^^^^^^^
+      |
+      = help: write $VERSION
     ");
 }
 
