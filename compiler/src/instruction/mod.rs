@@ -9,6 +9,7 @@ mod flags;
 mod healthcheck;
 mod line;
 mod mount;
+mod option_error;
 mod parse;
 mod places;
 mod value;
@@ -19,7 +20,8 @@ use rbc_ir::{Healthcheck, Network, Security};
 
 pub use self::{
     duration::{DurationError, parse_duration},
-    mount::{MountOptions, MountType, OptionError, mount_from, parse_mount},
+    mount::{MountOptions, MountType, mount_from, parse_mount},
+    option_error::OptionError,
     parse::{parse, parse_trigger},
     value::{
         ValueError, check_signal, parse_bool, parse_chmod, parse_expose, parse_owner, parse_size,

@@ -5,7 +5,10 @@
 
 use rbc_ir::CacheSharing;
 
-use super::value::{parse_bool, parse_size};
+use super::{
+    option_error::OptionError,
+    value::{parse_bool, parse_size},
+};
 use crate::{shellword::ExpandError, suggest};
 
 /// The types of mounts.
@@ -69,86 +72,6 @@ pub struct MountOptions {
     pub uid: Option<u32>,
     /// `gid`.
     pub gid: Option<u32>,
-}
-
-/// Why the options of a mount or device are not accepted.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum OptionError {
-    /// Quotes or emptiness that comma-separated values do not allow.
-    #[error("failed to parse comma-separated options: {0}")]
-    Csv(&'static str),
-    /// A variable where none is expanded.
-    #[error("'from' doesn't support variable expansion, define alias stage instead")]
-    FromVariable,
-    /// A variable that cannot be expanded.
-    #[error(transparent)]
-    Expand(#[from] ExpandError),
-    /// A key without value.
-    #[error("invalid field '{0}': must be a key=value pair")]
-    NoValue(String),
-    /// A key that does not exist.
-    #[error("unexpected key '{key}' in '{field}'{}", did_you_mean(.suggestion))]
-    UnknownKey {
-        /// The key.
-        key: String,
-        /// The key with its value.
-        field: String,
-        /// A key that is nearly the same.
-        suggestion: Option<&'static str>,
-    },
-    /// A key that this type of mount does not take.
-    #[error("unexpected key '{key}' for mount type '{kind}'")]
-    KeyOfOtherType {
-        /// The key.
-        key: String,
-        /// The type.
-        kind: &'static str,
-    },
-    /// A type that does not exist.
-    #[error("unsupported mount type {value:?}{}", did_you_mean(.suggestion))]
-    UnknownType {
-        /// The type.
-        value: String,
-        /// A type that is nearly the same.
-        suggestion: Option<&'static str>,
-    },
-    /// A sharing mode that does not exist.
-    #[error("unsupported sharing value {value:?}{}", did_you_mean(.suggestion))]
-    UnknownSharing {
-        /// The mode.
-        value: String,
-        /// A mode that is nearly the same.
-        suggestion: Option<&'static str>,
-    },
-    /// A value that does not fit its key.
-    #[error("invalid value for {key}: {value}")]
-    Value {
-        /// The key.
-        key: String,
-        /// The value.
-        value: String,
-    },
-    /// Options that do not go together.
-    #[error("{0}")]
-    Conflict(&'static str),
-    /// A cache option elsewhere.
-    #[error("invalid cache sharing set for {0} mount")]
-    SharingOfOtherType(&'static str),
-    /// `mode`, `uid` or `gid` of a mount that has none.
-    #[error("{key} not allowed for {kind:?} type mounts")]
-    OwnerOfOtherType {
-        /// The key.
-        key: &'static str,
-        /// The type.
-        kind: &'static str,
-    },
-    /// A device named twice.
-    #[error("device name already set to {0}")]
-    DeviceNameTwice(String),
-}
-
-fn did_you_mean(suggestion: &Option<&'static str>) -> String {
-    suggestion.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
 }
 
 /// What a mount comes from as far as it is known before expansion; `None` if no `from` is given.

@@ -236,7 +236,7 @@ fn run(line: &Line<'_>, heredocs: &[Heredoc]) -> Result<Run, Diagnostic> {
     let mounts = flags.list("mount");
     for mount in &mounts {
         mount::mount_from(&mount.text)
-            .map_err(|error| line.error_at("bad-mount", error.to_string(), mount.span))?;
+            .map_err(|error| line.error_at("bad-mount", error.to_string(), error.place(mount)))?;
     }
     let network = match flags.text("network") {
         None => Network::Default,

@@ -10,28 +10,32 @@ use crate::{
 };
 
 impl Linter {
-    /// A variable of a stage that nothing sets or declares.
+    /// A variable of a stage that nothing sets or declares. `known` are those that are set,
+    /// `declared` those that an ARG names.
     pub fn undefined_variable<'a>(
         &mut self,
         instruction: &Instruction,
         word: &Word,
         name: &str,
         known: impl Iterator<Item = &'a str>,
+        declared: impl Iterator<Item = &'a str>,
     ) {
         if matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE") {
             return;
         }
         let near = self.nearest(name, known);
         let hint = near.map_or(String::new(), |near| format!(" (did you mean ${near}?)"));
+        let help = match (near, self.nearest(name, declared)) {
+            (Some(near), _) => format!("write ${near}"),
+            (None, Some(near)) => format!("did you mean ${near}, which has no value yet?"),
+            (None, None) => format!("declare it in this stage: `ARG {name}`, or set it with ENV"),
+        };
         self.report(
             Rule::UndefinedVar,
             instruction,
             place_of(name, word),
             format!("Usage of undefined variable '${name}'{hint}"),
-            match near {
-                Some(near) => format!("write ${near}"),
-                None => format!("declare it in this stage: `ARG {name}`, or set it with ENV"),
-            },
+            help,
         );
     }
 

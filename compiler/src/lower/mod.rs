@@ -304,7 +304,8 @@ impl Lowering<'_, '_> {
         for name in &expansion.unset {
             if !current.state.build_args.contains_key(name) {
                 let known = env.keys().map(String::as_str);
-                self.lint.undefined_variable(instruction, word, name, known);
+                let declared = current.state.build_args.keys().map(String::as_str);
+                self.lint.undefined_variable(instruction, word, name, known, declared);
             }
         }
         Ok(expansion)

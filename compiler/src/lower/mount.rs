@@ -64,12 +64,14 @@ impl Lowering<'_, '_> {
             Ok(expansion.text)
         })
         .map_err(|error| {
-            Diagnostic::error("bad-mount", error.to_string()).at(&instruction.source, word.span)
+            Diagnostic::error("bad-mount", error.to_string())
+                .at(&instruction.source, error.place(word))
         })?;
         for name in unset {
             if !current.state.build_args.contains_key(&name) {
                 let known = current.state.env.keys().map(String::as_str);
-                self.lint.undefined_variable(instruction, word, &name, known);
+                let declared = current.state.build_args.keys().map(String::as_str);
+                self.lint.undefined_variable(instruction, word, &name, known, declared);
             }
         }
         Ok(options)

@@ -205,3 +205,55 @@ fn checks_can_be_made_errors() {
     let got = error("# check=error=true\nFROM busybox\nCMD x\n");
     assert!(got.contains("JSONArgsRecommended"), "{got}");
 }
+
+#[test]
+fn independent_errors_are_all_told_of() {
+    let text = "FROM busybox AS one\nCOPY --chmod=9 a.txt /\nRUN fine\nVOLUME $NONE\nEXPOSE x\n\
+                FROM busybox AS two\nSTOPSIGNAL SIGNONE\nCOPY --from=one /a /b\n\
+                FROM two\nCOPY --from=one nosuch /\nCOPY nosuch.txt /\n";
+    let got = error(text);
+    let lines: Vec<&str> =
+        got.lines().filter_map(|line| line.trim_start().strip_prefix("--> Dockerfile:")).collect();
+    assert_eq!(lines, ["2:14", "4:8", "5:8", "7:12", "11:6"], "{got}");
+}
+
+#[test]
+fn what_depends_on_an_error_is_not_told_of_again() {
+    let got = error("FROM nosuch AS a\nFROM a AS b\nFROM busybox\nCOPY --from=b /x /y\n");
+    assert_eq!(got.matches("error[").count(), 1, "{got}");
+    let got = error("FROM a b\nFROM busybox\nRUNN x\nCOPY --form=a a b\n");
+    assert_eq!(got.matches("error[").count(), 3, "{got}");
+    let got = error(
+        "FROM nosuch1 AS a\nFROM nosuch2 AS b\nFROM nosuch1\nCOPY --from=a x y\nCOPY --from=b x y\n",
+    );
+    assert_eq!(got.matches("error[image]").count(), 2, "{got}");
+    let got = error("FROM A AS a\nFROM b:\nFROM busybox\nCOPY --from=9 x y\nCOPY --from=$X x y\n");
+    assert_eq!(got.matches("error[").count(), 4, "{got}");
+}
+
+#[test]
+fn a_build_argument_that_is_nearly_one() {
+    let mut options = options();
+    options.build_args.insert("VERSOIN".to_owned(), "1".to_owned());
+    let compiled = World::new().compile("FROM busybox\nARG VERSION\n", &options);
+    let got = compiled.warnings.render(Style::Plain);
+    assert!(got.contains("VERSOIN: did you mean VERSION?"), "{got}");
+}
+
+#[test]
+fn the_wrong_option_of_a_mount_is_shown() {
+    assert_snapshot!(error("FROM busybox\nRUN --mount=type=cache,tarjet=/x,id=a make\n"), @r#"
+    error[bad-mount]: unexpected key 'tarjet' in 'tarjet=/x' (did you mean target?)
+     --> Dockerfile:2:24
+      |
+    2 | RUN --mount=type=cache,tarjet=/x,id=a make
+      |                        ^^^^^^
+    "#);
+    assert_snapshot!(error("FROM busybox\nRUN --mount=type=cach,target=/x make\n"), @r#"
+    error[bad-mount]: unsupported mount type "cach" (did you mean cache?)
+     --> Dockerfile:2:18
+      |
+    2 | RUN --mount=type=cach,target=/x make
+      |                  ^^^^
+    "#);
+}
