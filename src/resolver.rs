@@ -82,8 +82,13 @@ impl Resolver for RuntimeResolver<'_> {
             },
             ImageLocation::StoreOrRegistry => self.in_store_or_registry(request)?,
         };
+        let reference = match request.reference.as_str() {
+            // The only image of a layout needs no name, but a source in the graph has one.
+            "" => image.descriptor.digest.to_string(),
+            named => named.to_owned(),
+        };
         Ok(ResolvedImage {
-            reference: request.reference.clone(),
+            reference,
             manifest: image.descriptor.digest,
             platform: image.platform,
             config: image.config,
