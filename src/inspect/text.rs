@@ -1,7 +1,8 @@
 //! Operations in words.
 
 use rbc_ir::{
-    CopyAction, FileAction, Graph, Mount, MountKind, Network, Node, Op, Security, Source,
+    CacheSharing, CopyAction, FileAction, Graph, ModeChange, Mount, MountKind, Network, Node, Op,
+    Owner, Security, Source, UserRef,
 };
 
 /// The longest text shown in one line.
@@ -74,8 +75,13 @@ pub fn details(node: &Node) -> Vec<String> {
             if !exec.user.is_empty() {
                 lines.push(format!("as {}", exec.user));
             }
-            if exec.network != Network::Default {
-                lines.push(format!("network {:?}", exec.network));
+            if !exec.env.is_empty() {
+                lines.push(format!("{} environment variables", exec.env.len()));
+            }
+            match exec.network {
+                Network::Default => {}
+                Network::Host => lines.push("on the host's network".to_owned()),
+                Network::None => lines.push("without network".to_owned()),
             }
             if exec.security != Security::Sandbox {
                 lines.push("without confinement".to_owned());
@@ -94,7 +100,14 @@ pub fn details(node: &Node) -> Vec<String> {
 fn mount(mount: &Mount) -> String {
     let what = match &mount.kind {
         MountKind::Bind { input, source } => format!("bind of {source} of input {input}"),
-        MountKind::Cache { id, sharing, .. } => format!("cache {id} ({sharing:?})"),
+        MountKind::Cache { id, sharing, .. } => {
+            let sharing = match sharing {
+                CacheSharing::Shared => "shared",
+                CacheSharing::Private => "private",
+                CacheSharing::Locked => "locked",
+            };
+            format!("cache {id}, {sharing}")
+        }
         MountKind::Tmpfs { .. } => "tmpfs".to_owned(),
         MountKind::Secret { id, .. } => format!("secret {id}"),
         MountKind::Ssh { id, .. } => format!("ssh agent {id}"),
@@ -117,10 +130,67 @@ fn copy_action(copy: &CopyAction) -> String {
     let verb = if copy.unpack { "add" } else { "copy" };
     let mut line = format!("{verb} {} of input {} to {}", copy.source, copy.input, copy.dest);
     if let Some(owner) = &copy.owner {
-        line.push_str(&format!(", owner {:?}", owner.user));
+        line.push_str(&format!(", owner {}", owner_words(owner)));
     }
-    if let Some(mode) = &copy.mode {
-        line.push_str(&format!(", mode {mode:?}"));
+    match &copy.mode {
+        None => {}
+        Some(ModeChange::Octal(bits)) => line.push_str(&format!(", mode {bits:04o}")),
+        Some(ModeChange::Symbolic(change)) => line.push_str(&format!(", mode {change}")),
     }
     line
+}
+
+/// `USER[:GROUP]` as `--chown` takes it.
+fn owner_words(owner: &Owner) -> String {
+    let word = |user: &UserRef| match user {
+        UserRef::Id(id) => id.to_string(),
+        UserRef::Name(name) => name.clone(),
+    };
+    match &owner.group {
+        None => word(&owner.user),
+        Some(group) => format!("{}:{}", word(&owner.user), word(group)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(owner: Option<Owner>, mode: Option<ModeChange>) -> CopyAction {
+        CopyAction {
+            input: 1,
+            source: "/x".to_owned(),
+            dest: "/y".to_owned(),
+            owner,
+            mode,
+            wildcard: false,
+            follow_symlinks: true,
+            unpack: false,
+            parents: false,
+            exclude: Vec::new(),
+            allow_missing: false,
+        }
+    }
+
+    #[test]
+    fn owners_and_modes_read_as_they_are_written() {
+        let owner = |user, group| Some(Owner { user, group });
+        let name = |name: &str| UserRef::Name(name.to_owned());
+        for (owner, mode, want) in [
+            (None, None, "copy /x of input 1 to /y"),
+            (None, Some(ModeChange::Octal(0o755)), "copy /x of input 1 to /y, mode 0755"),
+            (
+                owner(UserRef::Id(7), None),
+                Some(ModeChange::Symbolic("u=rwX,go-w".to_owned())),
+                "copy /x of input 1 to /y, owner 7, mode u=rwX,go-w",
+            ),
+            (
+                owner(name("app"), Some(UserRef::Id(9))),
+                None,
+                "copy /x of input 1 to /y, owner app:9",
+            ),
+        ] {
+            assert_eq!(copy_action(&copy(owner, mode)), want);
+        }
+    }
 }
