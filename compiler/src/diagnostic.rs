@@ -180,6 +180,10 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Errors that one step collects before it gives up: nobody reads more, and each may cost a search
+/// for what was meant.
+pub(crate) const MAX_ERRORS: usize = 100;
+
 /// All messages of one step, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);

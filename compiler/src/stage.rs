@@ -15,7 +15,7 @@ use indexmap::IndexMap;
 use rbc_ir::Platform;
 
 use crate::{
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::{Diagnostic, Diagnostics, MAX_ERRORS},
     instruction::{Command, From, Instruction, mount_from},
     lint::Linter,
     reference,
@@ -189,6 +189,9 @@ impl Stages {
                     errors.push(error);
                     stages.declare_broken(instruction, from);
                 }
+                if errors.len() >= MAX_ERRORS {
+                    return Err(errors);
+                }
                 bodies.push(Vec::new());
             } else if let Some(body) = bodies.last_mut() {
                 body.push(instruction);
@@ -211,6 +214,9 @@ impl Stages {
                     Ok(_) if stages.list[id].is_replaced => {}
                     Ok(step) => stages.list[id].steps.push(step),
                     Err(error) => errors.push(error),
+                }
+                if errors.len() >= MAX_ERRORS {
+                    return Err(errors);
                 }
             }
         }

@@ -29,6 +29,9 @@ use crate::{
 /// matter of spelling, and each look costs as much as there are names.
 const MAX_SUGGESTIONS: usize = 64;
 
+/// How many findings are kept. Showing one costs as much as its line is long.
+const MAX_FINDINGS: usize = 5_000;
+
 /// Collects the findings of one compilation.
 #[derive(Debug, Default)]
 pub(crate) struct Linter {
@@ -129,7 +132,9 @@ impl Linter {
         if self.config.fails_build(rule) {
             self.failing.insert(rule.name());
         }
-        self.found.push(finding);
+        if self.found.len() < MAX_FINDINGS {
+            self.found.push(finding);
+        }
     }
 
     /// The name nearest to a wrong one.

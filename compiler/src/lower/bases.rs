@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use rbc_ir::{ImageLocation, Platform};
 
 use crate::{
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::{Diagnostic, Diagnostics, MAX_ERRORS},
     git_ref::{self, GitRef},
     instruction::{self, Command},
     options::CompileOptions,
@@ -141,7 +141,7 @@ fn reach(
             Some(Ok(found)) => Arc::clone(found),
             Some(Err(error)) => {
                 // Once for each image is enough.
-                if let Some(error) = error.take() {
+                if let Some(error) = error.take().filter(|_| errors.len() < MAX_ERRORS) {
                     errors.push(image_error(stages, &stages.list[*id], error));
                 }
                 continue;

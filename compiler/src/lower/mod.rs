@@ -23,7 +23,7 @@ use rbc_ir::{
 };
 
 use crate::{
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::{Diagnostic, Diagnostics, MAX_ERRORS},
     image_config::{DEFAULT_PATH, Settings},
     instruction::{Command, Instruction},
     lint::Linter,
@@ -64,9 +64,6 @@ pub(crate) enum Scope {
     /// All, unless the user names a target; so do build checks.
     Every,
 }
-
-/// Errors of the lowering that are collected before it gives up.
-const MAX_ERRORS: usize = 100;
 
 /// What became of a target.
 pub(crate) struct Outcome {

@@ -39,3 +39,30 @@ fn a_long_circle_of_stages() {
     let error = World::new().errors(&text, &options());
     assert!(error.contains("circular dependency detected on stage: s0"), "{error}");
 }
+
+#[test]
+fn many_errors_that_each_look_for_a_near_name() {
+    let mut stages = String::new();
+    let mut bases = String::new();
+    for n in 0..4_000 {
+        let _ = writeln!(stages, "FROM nosuch{n} AS stage{n}");
+        let _ = writeln!(bases, "ARG NAME{n}\nFROM $NAMED{n}");
+    }
+    let begun = std::time::Instant::now();
+    let world = World::new();
+    let mut options = options();
+    for n in 0..4_000 {
+        options.build_args.insert(format!("VALUE{n}"), String::new());
+    }
+    let all = format!("{stages}FROM scratch\n{}", copies(4_000));
+    assert_eq!(world.errors(&all, &options).matches("error[image]").count(), 100);
+    assert_eq!(world.errors(&bases, &options).matches("error[").count(), 100);
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+fn copies(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, n| {
+        let _ = writeln!(text, "COPY --from=stage{n} /x /y{n}");
+        text
+    })
+}
