@@ -7,6 +7,7 @@ use rbc_ir::{Graph, GraphBuilder, GraphError, Platform};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
+    globals::Globals,
     instruction::{self, Command, Instruction},
     lint::Linter,
     lower::{self, Job, Scope},
@@ -14,7 +15,7 @@ use crate::{
     pins::Pins,
     platform_args,
     resolver::Resolver,
-    stage::{Globals, Stages},
+    stage::Stages,
     suggest::nearest,
     syntax::{self, DirectiveKind, Dockerfile, SourceFile, Span, Word},
 };

@@ -15,6 +15,7 @@ mod cycle;
 pub mod diagnostic;
 pub mod fmt;
 mod git_ref;
+mod globals;
 mod go_format;
 pub mod ignore;
 mod image_config;

@@ -11,12 +11,13 @@ use rbc_ir::Platform;
 
 use crate::{
     diagnostic::Diagnostics,
+    globals::Globals,
     instruction::{self, Command, Instruction, MountType, parse_mount},
     lint::Linter,
     options::CompileOptions,
     path, platform_args,
     shellword::Expander,
-    stage::{Base, Globals, StageId, Stages},
+    stage::{Base, StageId, Stages},
     syntax::{self, SourceFile, Span, Word},
 };
 

@@ -6,10 +6,10 @@ use rbc_ir::Platform;
 
 use super::{Linter, Rule, words::place_of};
 use crate::{
+    globals::Globals,
     instruction::{Command, Instruction},
     reference,
     shellword::{Expander, Expansion},
-    stage::Globals,
     syntax::Word,
 };
 

@@ -24,6 +24,7 @@ use rbc_ir::{
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, MAX_ERRORS},
+    globals::Globals,
     image_config::{DEFAULT_PATH, Settings},
     instruction::{Command, Instruction},
     lint::Linter,
@@ -33,7 +34,7 @@ use crate::{
     platform_args,
     resolver::ResolveError,
     shellword::{Expander, Expansion},
-    stage::{Globals, Stage, StageId, Stages, Step},
+    stage::{Stage, StageId, Stages, Step},
     syntax::{Span, Word},
 };
 use bases::Origin;
