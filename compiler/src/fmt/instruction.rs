@@ -152,9 +152,14 @@ impl<'a> Layout<'a> {
             line.push_str(verbatim);
             if continues {
                 // One space before the escape character, unless it stands in a word or raw text.
-                if verbatim.is_empty() && !is_raw && !spaces.is_quoted() && line.ends_with(' ') {
-                    line.truncate(line.trim_end_matches(' ').len());
-                    line.push(' ');
+                let length = line.trim_end_matches(' ').len();
+                if length > 0
+                    && length < line.len()
+                    && verbatim.is_empty()
+                    && !is_raw
+                    && !spaces.is_quoted()
+                {
+                    line.truncate(length + 1);
                 }
                 line.push(self.escape);
             } else {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rbc_compiler::fmt;
+use rbc_compiler::{CompileOptions, check, fmt, outline};
 
-use crate::files::{compiled, dockerfiles, source};
+use crate::files::{Everything, compiled, dockerfiles, source};
 
 /// A small generator (xorshift64), so that a failure can be repeated.
 struct Random(u64);
@@ -102,6 +102,15 @@ fn damaged_files_are_refused_or_compiled() {
             Err(errors) => assert!(errors.has_errors() && !errors.to_string().is_empty()),
         }
         let _ = fmt::format(&source(&text));
+        let options = CompileOptions::default();
+        let checked = check(&source(&text), &options, &Everything);
+        for finding in &checked.findings {
+            let place = finding.diagnostic.location.as_ref().expect("a place");
+            assert!(place.span.start <= place.span.end, "{round}: {finding:?}\n{text}");
+            assert!(place.span.end <= place.source.text().len(), "{round}: {finding:?}\n{text}");
+            let _ = finding.diagnostic.to_string();
+        }
+        let _ = (outline::targets(&source(&text)), outline::outline(&source(&text), &options));
         assert!(begun.elapsed() < Duration::from_secs(5), "{round}: too slow\n{text}");
     }
     assert!(compiles > 300, "the damage leaves too little to compile: {compiles}");

@@ -106,6 +106,15 @@ fn text_that_the_image_shows_stays() {
 }
 
 #[test]
+fn a_file_may_end_in_a_continuation() {
+    for text in
+        ["FROM a\nRUN b \\", "FROM a\nARG ` \\\n  \\ \u{a0}\n", "FROM a\nENV b=c \\\n\n\n# d\n"]
+    {
+        assert!(check(text), "{text}");
+    }
+}
+
+#[test]
 fn the_corpus_keeps_its_graphs() {
     let readable = dockerfiles().iter().filter(|(_, text)| check(text)).count();
     assert!(readable > 250, "{readable}");
