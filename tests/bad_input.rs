@@ -76,7 +76,7 @@ fn archives_that_attack_the_host_are_refused_or_contained() {
         assert!(!run.stderr.contains("panicked"), "{what}: {}", run.stderr);
         assert_eq!(bench.read("victim"), "untouched", "{what}");
     }
-    bench.write("c/a.tar", file("x")[..300].to_vec());
+    bench.write("c/a.tar", &file("x")[..300]);
     bench.rbc("build c").ok();
     still_works(&bench);
 }

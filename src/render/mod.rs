@@ -2,8 +2,9 @@
 
 mod json;
 mod plain;
+mod tty;
 
-use std::io::{self, Stderr};
+use std::io::{self, IsTerminal, Stderr};
 
 use rbc_runtime::progress::{Event, EventSink};
 
@@ -29,7 +30,9 @@ pub fn sink(kind: ProgressKind, quiet: bool) -> Box<dyn Renderer> {
         _ if quiet => Box::new(Quiet),
         ProgressKind::Quiet => Box::new(Quiet),
         ProgressKind::Rawjson => Box::new(json::Json::<Stderr>::new(io::stderr())),
-        ProgressKind::Auto | ProgressKind::Plain | ProgressKind::Tty => {
+        ProgressKind::Tty => Box::new(tty::Tty::new()),
+        ProgressKind::Auto if io::stderr().is_terminal() => Box::new(tty::Tty::new()),
+        ProgressKind::Auto | ProgressKind::Plain => {
             Box::new(plain::Plain::<Stderr>::new(io::stderr()))
         }
     }
