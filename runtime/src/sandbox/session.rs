@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -60,7 +61,7 @@ pub fn enter() -> Result<Session, SandboxError> {
     } else {
         Session { rootless: true, single_uid: enter_user_namespace(uid, gid)? }
     };
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+    make_mounts_private()
         .map_err(|e| SandboxError::Namespace { what: "making mounts private", source: e.into() })?;
     Ok(*SESSION.get_or_init(|| session))
 }
@@ -76,6 +77,23 @@ fn session_of_root(uid_map: &str) -> Session {
         rootless: users != u64::from(u32::MAX),
         single_uid: users == 1,
     }
+}
+
+/// Keeps mounts of this namespace from showing outside of it.
+fn make_mounts_private() -> rustix::io::Result<()> {
+    match mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC) {
+        // In a plain chroot the root is no mount point: each mount below it is changed by itself.
+        Err(Errno::INVAL) => {}
+        changed => return changed,
+    }
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    for line in mounts.split(|b| *b == b'\n') {
+        if let Some(point) = line.split(|b| *b == b' ').nth(4) {
+            // Points outside of the chroot cannot be reached from here, nor mounted on.
+            let _ = mount_change(point, MountPropagationFlags::PRIVATE);
+        }
+    }
+    Ok(())
 }
 
 fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
