@@ -423,10 +423,10 @@ fn an_unknown_security_mode() {
 fn a_variable_in_from_of_a_mount() {
     insta::assert_snapshot!(errors("FROM busybox\nRUN --mount=type=cache,from=$X,target=/x \\\n    true\n"), @r"
     error[bad-mount]: 'from' doesn't support variable expansion, define alias stage instead
-     --> Dockerfile:2:13
+     --> Dockerfile:2:24
       |
     2 | RUN --mount=type=cache,from=$X,target=/x \
-      |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |                        ^^^^^^^
     ");
 }
 

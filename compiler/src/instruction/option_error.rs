@@ -93,8 +93,8 @@ impl OptionError {
             | Self::UnknownSharing { value, .. }
             | Self::Value { value, .. } => value,
             Self::OwnerOfOtherType { key, .. } => key,
-            Self::FromVariable => "from=",
-            Self::SharingOfOtherType(_) => "sharing=",
+            Self::FromVariable => field_of("from", &word.text),
+            Self::SharingOfOtherType(_) => field_of("sharing", &word.text),
             Self::Csv(_) | Self::Expand(_) | Self::Conflict(_) | Self::DeviceNameTwice(_) => "",
         };
         match word.text.find(culprit) {
@@ -106,4 +106,11 @@ impl OptionError {
 
 fn did_you_mean(suggestion: &Option<&'static str>) -> String {
     suggestion.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
+}
+
+/// The field of a key, as far as no quotes are in the way; empty if there is none.
+fn field_of<'a>(key: &str, text: &'a str) -> &'a str {
+    let mut fields = text.split(',');
+    let is_it = |field: &&str| field.split('=').next().is_some_and(|k| k.eq_ignore_ascii_case(key));
+    fields.find(is_it).unwrap_or_default()
 }
