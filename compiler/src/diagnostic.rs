@@ -63,7 +63,7 @@ impl Diagnostic {
         Self {
             code,
             severity: Severity::Error,
-            message: message.into(),
+            message: shorten(message.into()),
             location: None,
             label: None,
             notes: Vec::new(),
@@ -90,13 +90,13 @@ impl Diagnostic {
 
     /// Adds a fact.
     pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.notes.push(note.into());
+        self.notes.push(shorten(note.into()));
         self
     }
 
     /// Adds advice.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help.push(help.into());
+        self.help.push(shorten(help.into()));
         self
     }
 
@@ -132,6 +132,16 @@ impl Diagnostic {
         };
         renderer.render(&[group])
     }
+}
+
+/// Cuts a line of a message that quotes a hostile amount of the text.
+fn shorten(mut line: String) -> String {
+    const MAX_LINE: usize = 1000;
+    if let Some((cut, _)) = line.char_indices().nth(MAX_LINE) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
 }
 
 /// The lines of a text that a message shows. Rendering only these keeps the cost of a message

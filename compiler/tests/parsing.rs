@@ -192,6 +192,13 @@ fn time_is_linear_in_the_size() {
     }
 }
 
+#[test]
+fn messages_stay_short_whatever_they_quote() {
+    let text = format!("FROM a\nRUN <<{}\n", "x".repeat(1 << 20));
+    let errors = syntax::parse(SourceFile::new("Dockerfile", text)).unwrap_err();
+    assert!(errors.to_string().len() < 10_000);
+}
+
 /// Lines that are likely to mean something.
 fn line() -> impl Strategy<Value = String> {
     let keyword = proptest::sample::select(vec![

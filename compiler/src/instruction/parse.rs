@@ -1,5 +1,7 @@
 //! Raw instructions to typed ones.
 
+use std::collections::HashMap;
+
 use rbc_ir::{Network, Security};
 
 use super::{
@@ -341,18 +343,19 @@ fn transfer(
         let message = format!("{} cannot accept a heredoc as a destination", line.keyword());
         return Err(line.error_at("heredoc-destination", message, dest.span));
     }
+    // Of two heredocs with one name, BuildKit takes the last for both.
+    let bodies: HashMap<&str, &Heredoc> =
+        heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc)).collect();
     let (mut sources, mut inline) = (Vec::new(), Vec::new());
     for word in words {
         let Some(opening) = opening(&word.text) else {
             sources.push(word);
             continue;
         };
-        // Of two heredocs with one name, BuildKit takes the last for both.
-        let body = heredocs.iter().rfind(|heredoc| heredoc.name == opening.name);
-        let content = body.map_or_else(
+        let content = bodies.get(opening.name.as_str()).map_or_else(
             || Word::new("", word.span),
             |body| {
-                let body = Heredoc { chomp: opening.chomp, ..body.clone() };
+                let body = Heredoc { chomp: opening.chomp, ..(*body).clone() };
                 Word::new(body.chomped(), body.span)
             },
         );
