@@ -269,3 +269,49 @@ fn an_ordinary_user_builds_too() {
     let again = as_user("build --progress plain c").ok();
     assert_eq!(again.done(), 0);
 }
+
+#[test]
+fn a_step_finds_the_ssh_agent_it_was_given() {
+    let bench = Bench::with_busybox();
+    bench.write(
+        "c/Dockerfile",
+        "FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo found > /o\nRUN test -z \"$SSH_AUTH_SOCK\"\n",
+    );
+    let socket = bench.path("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let argument = format!("default={}", socket.display());
+    bench.rbc_args(["build", "--ssh", &argument, "-o", "type=oci,dest=out.tar", "c"]).ok();
+    assert_eq!(Oci::read(&bench.path("out.tar")).text("/o"), "found\n");
+}
+
+#[test]
+fn a_command_for_another_machine_is_refused_before_anything_runs() {
+    let foreign = if cfg!(target_arch = "s390x") { "ppc64le" } else { "s390x" };
+    if std::path::Path::new("/proc/sys/fs/binfmt_misc/qemu-s390x").exists() {
+        // With an interpreter the machine can, and then it must not be refused.
+        eprintln!("this machine interprets s390x programs: refusing them is not tested");
+        return;
+    }
+    let mut busybox = image::busybox();
+    busybox.config["architecture"] = foreign.into();
+    let bench = Bench::new();
+    bench.load(&busybox, "foreign:latest");
+    bench.load(&image::busybox(), "busybox:latest");
+    bench.write(
+        "c/Dockerfile",
+        "FROM --platform=$BUILDPLATFORM busybox AS build\nRUN echo $TARGETARCH > /o\n\
+         FROM foreign\nCOPY --from=build /o /o\n",
+    );
+    let build = |file: &str| {
+        let call = format!(
+            "build --progress plain --platform linux/{foreign} -o type=oci,dest=out.tar {file}"
+        );
+        bench.rbc(&call)
+    };
+    build("c").ok();
+    let image = Oci::read(&bench.path("out.tar"));
+    assert_eq!(image.config["architecture"], foreign);
+    bench.write("d/Dockerfile", "FROM foreign\nRUN echo 1 > /o\n");
+    let run = build("d").fails(1, "cannot run programs for linux/s390x");
+    assert_eq!(run.done(), 0, "{}", run.stderr);
+}

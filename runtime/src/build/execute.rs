@@ -247,7 +247,7 @@ impl<'a> Executor<'a> {
             work: new.overlay_work(),
             exec: exec.clone(),
             mounts: mounts.mounts.clone(),
-            extra_env: meta.proxy_env.iter().chain(&mounts.secret_env).cloned().collect(),
+            extra_env: meta.proxy_env.iter().chain(&mounts.env).cloned().collect(),
         };
         let mut output = |stream: sandbox::Stream, data: &[u8]| {
             let stream = match stream {

@@ -11,6 +11,7 @@ mod images;
 mod log;
 mod mounts;
 mod plan;
+mod platform;
 mod schedule;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
     time::Instant,
 };
 
-use rbc_ir::{Digest, Graph, GraphError};
+use rbc_ir::{Digest, Graph, GraphError, Platform};
 
 pub use contexts::{ContextError, Contexts};
 
@@ -107,6 +108,19 @@ pub enum BuildError {
     /// An ssh agent that a step requires was not given.
     #[error("ssh agent {0:?} is required but was not given: use --ssh {0}")]
     MissingSsh(String),
+    /// A command is for another machine.
+    #[error(
+        "{name}: this machine ({host}) cannot run programs for {platform}: install qemu-user-static \
+         with binfmt_misc, or cross-compile in a stage with --platform=$BUILDPLATFORM"
+    )]
+    ForeignPlatform {
+        /// Name of the step.
+        name: String,
+        /// What its command is for.
+        platform: Platform,
+        /// What this machine is.
+        host: Platform,
+    },
     /// An operation that this version cannot execute.
     #[error("{0}")]
     Unsupported(String),
@@ -150,6 +164,7 @@ pub fn build(
     options: &BuildOptions<'_>,
 ) -> Result<Built, BuildError> {
     let plan = Plan::new(graph, store)?;
+    platform::check(graph, &plan)?;
     let numbers = step_numbers(graph);
     let shown = numbers.iter().filter(|n| n.is_some()).count();
     options.events.event(Event::Planned { steps: shown });

@@ -19,8 +19,8 @@ use crate::{
 /// The mounts of one step, with what must be held while it runs.
 pub(super) struct StepMounts {
     pub(super) mounts: Vec<HostMount>,
-    /// Secrets for environment variables, as `NAME=value`.
-    pub(super) secret_env: Vec<String>,
+    /// Environment that comes with mounts and secrets, as `NAME=value`.
+    pub(super) env: Vec<String>,
     _caches: Vec<CacheMount>,
 }
 
@@ -92,11 +92,19 @@ impl StepMounts {
                 access: if mount.read_only { Access::ReadOnly } else { Access::ReadWrite },
             });
         }
-        let mut secret_env = Vec::new();
+        // The first agent is the one that ssh asks, as in BuildKit.
+        let is_agent = |at: &usize| {
+            mounts[*at].is_some() && matches!(exec.mounts[*at].kind, MountKind::Ssh { .. })
+        };
+        let agent = (0..exec.mounts.len()).find(is_agent);
+        let mut env: Vec<String> = agent
+            .map(|at| format!("SSH_AUTH_SOCK={}", exec.mounts[at].target))
+            .into_iter()
+            .collect();
         for wanted in &exec.secret_env {
             match options.secrets.get(&wanted.id) {
                 Some(data) => match std::str::from_utf8(data) {
-                    Ok(value) => secret_env.push(format!("{}={value}", wanted.name)),
+                    Ok(value) => env.push(format!("{}={value}", wanted.name)),
                     Err(_) => return Err(BuildError::SecretNotText(wanted.id.clone())),
                 },
                 None if wanted.required => {
@@ -105,7 +113,7 @@ impl StepMounts {
                 None => {}
             }
         }
-        Ok(Self { mounts: mounts.into_iter().flatten().collect(), secret_env, _caches: caches })
+        Ok(Self { mounts: mounts.into_iter().flatten().collect(), env, _caches: caches })
     }
 }
 
