@@ -11,6 +11,7 @@ use rbc_runtime::{
     build::Contexts,
     image::{self, Layout, LayoutName, Reference, Resolved},
     registry::{Client, Remote},
+    source::http,
     store::Store,
 };
 
@@ -21,10 +22,16 @@ pub struct RuntimeResolver<'a> {
     pub store: &'a Store,
     pub contexts: &'a Contexts,
     pub named: &'a [BuildContext],
-    pub client: OnceLock<Client>,
+    client: OnceLock<Client>,
+    downloads: OnceLock<http::Client>,
 }
 
-impl RuntimeResolver<'_> {
+impl<'a> RuntimeResolver<'a> {
+    /// A resolver that has asked nothing yet.
+    pub fn new(store: &'a Store, contexts: &'a Contexts, named: &'a [BuildContext]) -> Self {
+        Self { store, contexts, named, client: OnceLock::new(), downloads: OnceLock::new() }
+    }
+
     fn find(&self, name: &str) -> Result<&ContextValue, ResolveError> {
         self.named
             .iter()
@@ -114,7 +121,8 @@ impl Resolver for RuntimeResolver<'_> {
     }
 
     fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
-        Err(ResolveError::new(format!("{}: downloads are not supported yet", request.url))
-            .with_help("download the file into the build context"))
+        let client = self.downloads.get_or_init(http::Client::new);
+        let found = client.resolve(self.store, &request.url, request.checksum).map_err(failed)?;
+        Ok(ResolvedHttp { checksum: found.checksum, mtime: found.mtime })
     }
 }

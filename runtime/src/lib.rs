@@ -12,5 +12,6 @@ pub mod layer;
 pub mod progress;
 pub mod registry;
 pub mod sandbox;
+pub mod source;
 pub mod store;
 pub mod tree;

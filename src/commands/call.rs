@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use rbc_compiler::{
@@ -39,8 +39,7 @@ pub fn call(
         CallMethod::Build => return Ok(()),
         CallMethod::Check => {
             let contexts = compile::contexts_of(store, inputs, named)?;
-            let resolver =
-                RuntimeResolver { store, contexts: &contexts, named, client: OnceLock::new() };
+            let resolver = RuntimeResolver::new(store, &contexts, named);
             let checked = check(source, &options, &resolver);
             passed = checked.findings.is_empty() && checked.errors.is_empty();
             if how.json { pretty(&check_json(&checked, source)) } else { check_text(&checked) }

@@ -3,7 +3,6 @@
 use std::{
     io::{self, IsTerminal, Write},
     path::Path,
-    sync::OnceLock,
 };
 
 use anyhow::Context;
@@ -86,7 +85,7 @@ pub fn with_contexts(
     flags: &CompileFlags,
 ) -> Result<Compiled, Failure> {
     let options = options_for(inputs, named, flags)?;
-    let resolver = RuntimeResolver { store, contexts, named, client: OnceLock::new() };
+    let resolver = RuntimeResolver::new(store, contexts, named);
     rbc_compiler::compile(&inputs.dockerfile, &options, &resolver)
         .map_err(|errors| report::diagnostics(&errors))
 }

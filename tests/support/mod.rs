@@ -5,6 +5,7 @@
 
 pub mod image;
 pub mod output;
+pub mod server;
 
 use std::{
     ffi::OsStr,

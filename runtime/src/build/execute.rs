@@ -21,6 +21,7 @@ use crate::{
     fileop, layer,
     progress::{Event, StepId, Stream},
     sandbox,
+    source::http,
     store::{CachedResult, LayerId, Store, StoreError, StoredResult, TmpDir},
     tree::{LayerStack, SourceTree},
 };
@@ -198,10 +199,11 @@ impl<'a> Executor<'a> {
                 "git sources are not supported yet: {}",
                 source.url
             ))),
-            Op::Source(Source::Http(source)) => Err(BuildError::Unsupported(format!(
-                "HTTP sources are not supported yet: {}",
-                source.url
-            ))),
+            Op::Source(Source::Http(source)) => {
+                let new = NewLayer::begin(self.store)?;
+                http::Client::new().write_file(self.store, source, &new.upper())?;
+                Ok(vec![new.publish(self.store)?])
+            }
             Op::Source(Source::Scratch) => Ok(Vec::new()),
             Op::Source(Source::Context(source)) => self.context_layers(source),
             Op::Exec(exec) => self.exec(at, digest, node, exec, step),

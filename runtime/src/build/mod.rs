@@ -32,6 +32,7 @@ use crate::{
     progress::{Event, EventSink, StepId},
     registry::RegistryError,
     sandbox::{Cancel, Exit, SandboxError},
+    source::http::HttpError,
     store::{LayerId, Store, StoreError},
     tree::TreeError,
 };
@@ -148,6 +149,9 @@ pub enum BuildError {
     /// An image cannot be pulled.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A file of the web cannot be had.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

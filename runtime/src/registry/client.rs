@@ -230,7 +230,8 @@ fn api_host(domain: &str) -> &str {
     if domain == "docker.io" { "registry-1.docker.io" } else { domain }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a `host[:port]` is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
@@ -240,7 +241,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The certificate authorities of the system.
-fn system_roots() -> RootCerts {
+pub(crate) fn system_roots() -> RootCerts {
     let from_environment = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
     let usual = [
         "/etc/ssl/certs/ca-certificates.crt",

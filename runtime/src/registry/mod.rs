@@ -10,5 +10,6 @@ mod error;
 mod pull;
 
 pub use client::Client;
+pub(crate) use client::{is_loopback, system_roots};
 pub use error::RegistryError;
 pub use pull::{Progress, Remote, fetch, pull};

@@ -12,6 +12,7 @@
 //! | `blobs/sha256/<hex>` | manifests, configs, compressed layers |
 //! | `mounts/<id>/` | cache mounts |
 //! | `contexts/<id>` | stat indexes of build contexts |
+//! | `downloads/<id>` | what a server said of a file: digest, time, `ETag` |
 //! | `logs/<build>/<step>.log` | what steps printed |
 //! | `tmp/<session>/` | work in progress of one process |
 
@@ -113,7 +114,7 @@ impl Store {
     /// # Errors
     /// If the folder cannot be made or written, or has another layout version.
     pub fn open(root: &Path) -> Result<Self> {
-        for part in ["layers", "blobs/sha256", "mounts", "contexts", "logs", "tmp"] {
+        for part in ["layers", "blobs/sha256", "mounts", "contexts", "downloads", "logs", "tmp"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(StoreError::io("cannot create", &path))?;
         }
@@ -147,6 +148,11 @@ impl Store {
     pub fn stat_index_path(&self, context: &Path) -> PathBuf {
         let name = rbc_ir::Digest::of(context.as_os_str().as_encoded_bytes()).hex();
         self.root.join("contexts").join(name)
+    }
+
+    /// The file with what is known of the file at an address.
+    pub(crate) fn download_path(&self, url: &str) -> PathBuf {
+        self.root.join("downloads").join(rbc_ir::Digest::of(url.as_bytes()).hex())
     }
 
     /// The folder for the logs of one build.
