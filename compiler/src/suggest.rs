@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the names that would have been right.
 
 /// The option nearest to `word`, if one is near enough to be meant: fewer than three letters
-/// inserted, removed or changed, as in BuildKit. Letter case makes no difference; an option that
+/// inserted, removed, changed or swapped. Letter case makes no difference; an option that
 /// equals the word is no advice.
 pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const FAR: usize = 3;
@@ -33,17 +33,20 @@ pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
     best
 }
 
-/// Levenshtein distance.
+/// Letters inserted, removed, changed, or swapped with their neighbour (optimal string alignment).
 fn edit_distance(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut next = vec![i + 1; b.len() + 1];
         for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+            let change = row[j] + usize::from(x != y);
+            next[j + 1] = change.min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
+                next[j + 1] = next[j + 1].min(before[j - 1] + 1);
+            }
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -57,6 +60,7 @@ mod tests {
         let options = ["RUN", "COPY", "EXPOSE", "ENTRYPOINT"];
         assert_eq!(nearest("RUNN", options), Some("RUN"));
         assert_eq!(nearest("cpoy", options), Some("COPY"));
+        assert_eq!(nearest("RNU", ["ENV", "RUN"]), Some("RUN"));
         assert_eq!(nearest("ENTRPOINT", options), Some("ENTRYPOINT"));
         assert_eq!(nearest("EXPORTS!", options), None);
         assert_eq!(nearest("RUN", options), None, "an exact match is not the fault");

@@ -70,7 +70,7 @@ pub struct CompileArgs {
     /// File to write; standard output if missing
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Named contexts: NAME=DIR, oci-layout://PATH[:TAG], docker-image://REFERENCE, target:STAGE
+    /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub build_contexts: Vec<BuildContext>,
     #[command(flatten)]
@@ -155,7 +155,7 @@ pub struct BuildFlags {
     /// Agent for RUN --mount=type=ssh
     #[arg(long, value_name = "default|ID[=SOCKET]", value_parser = values::ssh)]
     pub ssh: Vec<SshSpec>,
-    /// Named contexts: NAME=DIR, oci-layout://PATH[:TAG], docker-image://REFERENCE, target:STAGE
+    /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub build_contexts: Vec<BuildContext>,
     /// Annotation of the image

@@ -1,8 +1,8 @@
 //! Build checks: what works but is probably not meant.
 //!
-//! Beside the other steps of the compiler, which call it where they know enough to judge: [`text`]
-//! looks at the instructions as they are, [`from`] at base images, [`words`] at expanded words, and
-//! [`advice`] at stages as a whole. [`rule`] names the rules, [`config`] says which of them count.
+//! Beside the other steps of the compiler, which call it where they know enough to judge: `text`
+//! looks at the instructions as they are, `from` at base images, `words` at expanded words, and
+//! `advice` at stages as a whole. `rule` names the rules, `config` says which of them count.
 
 mod advice;
 mod config;

@@ -1,7 +1,7 @@
 //! Executes a graph: plan ▸ key ▸ lookup ▸ execute ▸ snapshot.
 //!
-//! [`build`] looks every node up in the cache ([`plan`]), runs what is missing, independent nodes at
-//! the same time ([`schedule`]), and gives the layers of each target. Turning them into images and
+//! [`build`] looks every node up in the cache (`plan`), runs what is missing, independent nodes at
+//! the same time (`schedule`), and gives the layers of each target. Turning them into images and
 //! archives is the job of [`crate::export`].
 
 mod cache_mount;

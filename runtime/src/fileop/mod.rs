@@ -1,8 +1,8 @@
 //! Carries out COPY, ADD and the other file operations of a graph.
 //!
 //! The result is a layer in overlayfs format, written straight into its folder without any mount:
-//! [`target`] is the base with the changes so far, [`copy`] and [`unpack`] decide what goes where
-//! as BuildKit does, [`data`] moves the bytes.
+//! `target` is the base with the changes so far, `copy` and `unpack` decide what goes where
+//! as BuildKit does, `data` moves the bytes.
 
 mod copy;
 mod data;
