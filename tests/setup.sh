@@ -24,6 +24,7 @@ want xz xz-utils
 want bzip2 bzip2
 want zstd zstd
 want git git
+want openssl openssl
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "the tests need these Debian packages (or their like):$packages" >&2

@@ -118,9 +118,9 @@ pub enum BuildError {
         /// Name of the step.
         name: String,
         /// What its command is for.
-        platform: Platform,
+        platform: Box<Platform>,
         /// What this machine is.
-        host: Platform,
+        host: Box<Platform>,
     },
     /// An operation that this version cannot execute.
     #[error("{0}")]

@@ -23,8 +23,8 @@ pub(super) fn check(graph: &Graph, plan: &Plan) -> Result<(), BuildError> {
         if plan.fates[at] == Fate::Run && !runs_on(platform, &host) && !is_interpreted(platform) {
             return Err(BuildError::ForeignPlatform {
                 name: graph.node_meta(digest).name.clone(),
-                platform: platform.clone(),
-                host,
+                platform: Box::new(platform.clone()),
+                host: Box::new(host),
             });
         }
     }
