@@ -11,7 +11,7 @@ use rbc_runtime::{
     build::Contexts,
     image::{self, Layout, LayoutName, Reference, Resolved},
     registry::{Client, Remote},
-    source::http,
+    source::{git, http},
     store::Store,
 };
 
@@ -116,8 +116,7 @@ impl Resolver for RuntimeResolver<'_> {
     }
 
     fn git(&self, request: &GitRequest) -> Result<String, ResolveError> {
-        Err(ResolveError::new(format!("{}: git sources are not supported yet", request.url))
-            .with_help("clone the repository and use it as a named context: --build-context"))
+        git::resolve(&request.url, &request.reference, request.checksum.as_deref()).map_err(failed)
     }
 
     fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {

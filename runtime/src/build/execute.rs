@@ -21,7 +21,7 @@ use crate::{
     fileop, layer,
     progress::{Event, StepId, Stream},
     sandbox,
-    source::http,
+    source::{git, http},
     store::{CachedResult, LayerId, Store, StoreError, StoredResult, TmpDir},
     tree::{LayerStack, SourceTree},
 };
@@ -87,6 +87,11 @@ impl NewLayer {
     /// Overlayfs's own work folder, on the same file system.
     pub(super) fn overlay_work(&self) -> PathBuf {
         self.work.path().join("work")
+    }
+
+    /// An empty folder on the same file system for those that need no overlay.
+    fn scratch(&self) -> PathBuf {
+        self.overlay_work()
     }
 
     /// Publishes the layer.
@@ -195,10 +200,12 @@ impl<'a> Executor<'a> {
                 &self.options.oci_layouts,
                 &images::FetchProgress { events: self.options.events, step },
             ),
-            Op::Source(Source::Git(source)) => Err(BuildError::Unsupported(format!(
-                "git sources are not supported yet: {}",
-                source.url
-            ))),
+            Op::Source(Source::Git(source)) => {
+                let new = NewLayer::begin(self.store)?;
+                let is_cancelled = || self.options.cancel.is_cancelled();
+                git::checkout(source, &new.upper(), &new.scratch(), &is_cancelled)?;
+                Ok(vec![new.publish(self.store)?])
+            }
             Op::Source(Source::Http(source)) => {
                 let new = NewLayer::begin(self.store)?;
                 http::Client::new().write_file(self.store, source, &new.upper())?;

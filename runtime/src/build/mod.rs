@@ -32,7 +32,7 @@ use crate::{
     progress::{Event, EventSink, StepId},
     registry::RegistryError,
     sandbox::{Cancel, Exit, SandboxError},
-    source::http::HttpError,
+    source::{git::GitError, http::HttpError},
     store::{LayerId, Store, StoreError},
     tree::TreeError,
 };
@@ -149,12 +149,24 @@ pub enum BuildError {
     /// An image cannot be pulled.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A git repository cannot be had.
+    #[error(transparent)]
+    Git(GitError),
     /// A file of the web cannot be had.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<GitError> for BuildError {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::Cancelled => Self::Cancelled,
+            other => Self::Git(other),
+        }
+    }
 }
 
 /// Executes what the targets of `graph` need and the cache does not have.

@@ -4,6 +4,7 @@
 //! reference's commit is; while the graph runs, they put just that into a layer. What arrives is
 //! believed only if it is what was pinned.
 
+pub mod git;
 pub mod http;
 
 /// An address for messages, without the user and password that may stand in it.
