@@ -5,6 +5,7 @@
 
 pub mod image;
 pub mod output;
+pub mod repository;
 pub mod server;
 
 use std::{

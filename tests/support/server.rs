@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -38,6 +39,8 @@ impl Answer {
 #[derive(Default)]
 struct State {
     answers: HashMap<String, Answer>,
+    /// Where the files of other paths are.
+    folder: Option<PathBuf>,
     /// Path of every request, with ` 304` behind it if nothing was sent.
     log: Vec<String>,
 }
@@ -79,6 +82,11 @@ impl Server {
         self.state.lock().unwrap().answers.insert(path.to_owned(), answer);
     }
 
+    /// Serves the files of a folder on all paths without an answer of their own.
+    pub fn set_folder(&self, folder: &Path) {
+        self.state.lock().unwrap().folder = Some(folder.to_owned());
+    }
+
     /// The requests since the last call.
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().log)
@@ -113,7 +121,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     }
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
     let mut state = state.lock().unwrap();
+    let plain = path.split('?').next().unwrap_or_default().trim_start_matches('/');
+    let file = state.folder.as_ref().and_then(|folder| std::fs::read(folder.join(plain)).ok());
     let mut answer = match state.answers.get_mut(&path) {
+        None if file.is_some() => Answer::body(file.unwrap_or_default()),
         None => Answer { status: 404, ..Answer::body("no such file") },
         Some(answer) if answer.failures > 0 => {
             answer.failures -= 1;

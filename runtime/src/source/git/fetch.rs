@@ -78,6 +78,10 @@ pub(super) fn fetch(
     if !reference.is_empty() && !is_commit(reference) {
         ways.push(vec!["--depth=1", "origin", reference]);
         ways.push(vec!["origin", reference]);
+        if with_work_tree {
+            // A kept repository has the annotated tag as well, which only its name brings.
+            ways.swap(0, 1);
+        }
     }
     ways.push(vec!["origin", "+refs/heads/*:refs/rbc/heads/*", "+refs/tags/*:refs/rbc/tags/*"]);
     let object = format!("{commit}^{{commit}}");
