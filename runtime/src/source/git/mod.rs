@@ -2,7 +2,7 @@
 //!
 //! [`resolve`] asks a server which commit a reference is; [`checkout`] fetches that commit, and no
 //! more than the server makes necessary, and puts its files into a folder. Both use the `git`
-//! program (see [`command`]). The rules are those of BuildKit's git source.
+//! program (see `command`). The rules are those of BuildKit's git source.
 
 mod command;
 mod fetch;
