@@ -54,11 +54,20 @@ impl Failure {
                 if closed {
                     return ExitCode::SUCCESS;
                 }
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", chain(&error));
                 ExitCode::FAILURE
             }
         }
     }
+}
+
+/// An error with its causes. Many errors name their cause themselves; it is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        text if text.ends_with(&cause) => text.to_owned(),
+        text => format!("{text}: {cause}"),
+    })
 }
 
 /// Whether messages on standard error have colours.
@@ -105,4 +114,16 @@ fn place(graph: &Graph, node: &Digest) -> Option<(Arc<SourceFile>, Span)> {
     let file = graph.meta.files.get(span.file as usize)?;
     let source = Arc::new(SourceFile::new(file.name.clone(), file.text.clone()));
     Some((source, Span::new(span.start as usize, span.end as usize)))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let inner = std::io::Error::other("disk full");
+        let error = Err::<(), _>(inner).context("cannot write x: disk full").context("no image");
+        assert_eq!(super::chain(&error.unwrap_err()), "no image: cannot write x: disk full");
+    }
 }
