@@ -121,7 +121,8 @@ fn images_that_are_not_what_their_digest_says_are_refused() {
 
 #[test]
 fn wrong_calls_exit_with_2() {
-    let bench = Bench::new();
+    let bench = Bench::with_busybox();
+    bench.write("c/Dockerfile", "FROM busybox\n").write("key.pem", "no socket");
     for call in [
         "build --nosuch .",
         "nosuch",
@@ -130,6 +131,7 @@ fn wrong_calls_exit_with_2() {
         "build --platform a/b/c/d .",
         "build --ulimit nofile=x .",
         "build --push .",
+        "build --ssh default=key.pem c",
         "save",
     ] {
         bench.rbc(call).fails(2, "error");

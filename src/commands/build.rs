@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io::Write,
+    os::unix::fs::FileTypeExt,
     path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -237,6 +238,14 @@ fn ssh_agents(flags: &BuildFlags) -> Result<HashMap<String, PathBuf>, Failure> {
                 })?,
             };
             let socket = std::path::absolute(&socket)?;
+            let is_socket = |facts: std::fs::Metadata| facts.file_type().is_socket();
+            if !std::fs::metadata(&socket).is_ok_and(is_socket) {
+                return Err(Failure::Usage(format!(
+                    "--ssh {}: {} is no socket of an ssh agent; key files are not supported",
+                    spec.id,
+                    socket.display()
+                )));
+            }
             Ok((spec.id.clone(), socket))
         })
         .collect()

@@ -1,6 +1,9 @@
 //! Commands that only print: completions and man pages.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::Context;
 use clap::CommandFactory;
@@ -9,7 +12,10 @@ use super::Outcome;
 use crate::cli::Cli;
 
 pub fn completions(shell: clap_complete::Shell) -> Outcome {
-    clap_complete::generate(shell, &mut Cli::command(), "rbc", &mut io::stdout());
+    // The generator panics where it cannot write, so it writes to memory.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "rbc", &mut script);
+    io::stdout().write_all(&script)?;
     Ok(())
 }
 
