@@ -315,3 +315,33 @@ fn a_command_for_another_machine_is_refused_before_anything_runs() {
     let run = build("d").fails(1, "cannot run programs for linux/s390x");
     assert_eq!(run.done(), 0, "{}", run.stderr);
 }
+
+#[test]
+fn a_step_may_mount_one_locked_cache_twice() {
+    let bench = Bench::with_busybox();
+    bench.write(
+        "c/Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,id=one,target=/a,sharing=locked \
+         --mount=type=cache,id=one,target=/b,sharing=locked echo same > /a/f; cat /b/f > /o\n",
+    );
+    // Waiting for itself, the build would never end.
+    let mut child = bench
+        .command()
+        .args(["build", "-o", "type=oci,dest=out.tar", "c"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the build waits for its own lock");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(status.success());
+    assert_eq!(Oci::read(&bench.path("out.tar")).text("/o"), "same\n");
+}

@@ -32,7 +32,7 @@ impl StepMounts {
         exec: &Exec,
     ) -> Result<Self, BuildError> {
         let options = executor.options;
-        let mut caches: Vec<CacheMount> = Vec::new();
+        let mut caches: Vec<(&str, CacheMount)> = Vec::new();
         let mut mounts: Vec<Option<HostMount>> = Vec::with_capacity(exec.mounts.len());
         mounts.resize_with(exec.mounts.len(), || None);
         // Locked caches are taken in the order of their ids, so that two steps that want the same
@@ -53,17 +53,25 @@ impl StepMounts {
                     }
                 }
                 MountKind::Cache { id, sharing, input, source, mode, uid, gid } => {
-                    let prepare = |path: &Path| {
-                        if let Some(input) = input {
-                            let layers = executor.layers_of(&node.inputs[*input as usize])?;
-                            fill(&LayerStack::new(executor.dirs(&layers)), source, path)?;
-                        }
-                        set_mode_and_owner(path, *mode, *uid, *gid)
+                    // A step that mounts one cache in several places has one folder for it, and
+                    // must not wait for a lock that it holds itself.
+                    let held = caches.iter().find(|(held, _)| held == id);
+                    let path = if let Some((_, cache)) = held {
+                        cache.path().to_owned()
+                    } else {
+                        let prepare = |path: &Path| {
+                            if let Some(input) = input {
+                                let layers = executor.layers_of(&node.inputs[*input as usize])?;
+                                fill(&LayerStack::new(executor.dirs(&layers)), source, path)?;
+                            }
+                            set_mode_and_owner(path, *mode, *uid, *gid)
+                        };
+                        let spec = CacheSpec { id, sharing: *sharing, prepare: &prepare };
+                        let cache = CacheMount::take(executor.store, &spec, options.cancel)?;
+                        let path = cache.path().to_owned();
+                        caches.push((id, cache));
+                        path
                     };
-                    let spec = CacheSpec { id, sharing: *sharing, prepare: &prepare };
-                    let cache = CacheMount::take(executor.store, &spec, options.cancel)?;
-                    let path = cache.path().to_owned();
-                    caches.push(cache);
                     HostSource::Path(path)
                 }
                 MountKind::Tmpfs { size } => HostSource::Tmpfs { size: *size },
@@ -113,7 +121,11 @@ impl StepMounts {
                 None => {}
             }
         }
-        Ok(Self { mounts: mounts.into_iter().flatten().collect(), env, _caches: caches })
+        Ok(Self {
+            mounts: mounts.into_iter().flatten().collect(),
+            env,
+            _caches: caches.into_iter().map(|(_, cache)| cache).collect(),
+        })
     }
 }
 
