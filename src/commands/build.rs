@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use rbc_ir::{Graph, Op, Source};
 use rbc_runtime::{
-    build::{BuildOptions, Contexts, build as run_graph},
+    build::{BuildError, BuildOptions, Contexts, build as run_graph},
     export::{
         self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Target,
     },
@@ -112,6 +112,11 @@ fn execute(store: &Store, graph: &Graph, contexts: &Contexts, flags: &BuildFlags
     let step = graph.nodes.len() + 1;
     let mut made = None;
     for output in &outputs {
+        // The last step of all may have been a copy, which does not look at signals.
+        if cancel.is_cancelled() {
+            sink.finish();
+            return Err(BuildError::Cancelled.into());
+        }
         let exported = export_one(store, &targets, output, &export_options, step, &*sink)?;
         made = made.or(exported.config.map(|config| (config, exported.digest)));
     }
