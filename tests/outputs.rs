@@ -154,3 +154,27 @@ fn a_failed_build_leaves_the_old_output_alone() {
     bench.rbc("build -o type=oci,dest=out.tar c").fails(1, "exit code: 1");
     assert!(fs::read(bench.path("out.tar")).unwrap() == before);
 }
+
+#[test]
+fn messages_that_nobody_can_read_do_not_crash() {
+    let bench = Bench::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = bench.command().args(["build", "missing"]).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let status = bench.command().args(["completions", "bash"]).stdout(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn an_archive_whose_reader_goes_away_is_a_failure() {
+    let bench = Bench::with_busybox();
+    let mut save = bench
+        .command()
+        .args(["save", "busybox"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(save.stdout.take());
+    assert_eq!(save.wait().unwrap().code(), Some(1));
+}

@@ -160,11 +160,11 @@ fn source_date_epoch() -> Result<Option<i64>, Failure> {
 /// Tells warnings, and with `-v` what is not built.
 pub fn tell(compiled: &Compiled, verbose: bool) {
     if !compiled.warnings.is_empty() {
-        eprintln!("{}\n", compiled.warnings.render(report::style()));
+        report::tell(&format!("{}\n", compiled.warnings.render(report::style())));
     }
     if verbose {
         for stage in &compiled.unused {
-            eprintln!("stage {stage} is not needed and not built");
+            report::tell(&format!("stage {stage} is not needed and not built"));
         }
     }
 }

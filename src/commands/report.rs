@@ -1,6 +1,11 @@
 //! How commands fail, and how the user is told.
 
-use std::{fmt::Write as _, io::IsTerminal, process::ExitCode, sync::Arc};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write as _},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use rbc_compiler::{
     diagnostic::{Diagnostic, Diagnostics, Style},
@@ -36,29 +41,34 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Self::Usage(message) => {
-                eprintln!("error: {message}\n\nFor more information, try '--help'.");
+                tell(&format!("error: {message}\n\nFor more information, try '--help'."));
                 ExitCode::from(2)
             }
             Self::Told(text) => {
-                eprintln!("{text}");
+                tell(&text);
                 ExitCode::FAILURE
             }
             Self::Negative => ExitCode::FAILURE,
             Self::Failed(error) => {
-                // A pipe that was closed (`rbc inspect | head`) is how a reader says enough.
-                let closed = error.chain().any(|cause| {
-                    cause
-                        .downcast_ref::<std::io::Error>()
-                        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-                });
+                // A pipe that was closed (`rbc images | head`) is how a reader says enough. Only
+                // what is printed ends with a bare I/O error: an archive that is cut off or a
+                // connection that broke has an error of its own, and is a failure.
+                let closed = error
+                    .downcast_ref::<std::io::Error>()
+                    .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe);
                 if closed {
                     return ExitCode::SUCCESS;
                 }
-                eprintln!("error: {}", chain(&error));
+                tell(&format!("error: {}", chain(&error)));
                 ExitCode::FAILURE
             }
         }
     }
+}
+
+/// Prints a message for the user. Where nobody can read it, the exit code has to do.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// An error with its causes. Many errors name their cause themselves; it is not said twice.
