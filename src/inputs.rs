@@ -9,15 +9,19 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rbc_compiler::{ignore, syntax::SourceFile};
-use rbc_ir::{ContextMeta, CopyAction, FileAction, FileOp};
+use rbc_ir::ContextMeta;
 use rbc_runtime::{
-    archive, fileop,
+    archive,
     store::{Store, TmpDir},
-    tree::{ContextTree, LayerStack, SourceTree},
 };
+
+use crate::remote::{self, Fetched, Kind};
 
 /// No Dockerfile is larger; more is a mistake.
 const MAX_DOCKERFILE: u64 = 64 << 20;
+
+/// What a Dockerfile from standard input is called.
+const STDIN: &str = "<standard input>";
 
 /// A Dockerfile with its context.
 pub struct Inputs {
@@ -26,35 +30,41 @@ pub struct Inputs {
     pub context: PathBuf,
     /// What the ignore file hides.
     pub meta: ContextMeta,
-    /// Holds a context that came from standard input.
-    _unpacked: Option<TmpDir>,
+    /// Holds a context that was made for this build.
+    _made: Option<TmpDir>,
+}
+
+/// Where a build's inputs are, as given on the command line.
+pub struct Place<'a> {
+    /// A folder, an address, or `-` for standard input.
+    pub context: &'a str,
+    /// The Dockerfile, or `-`. In a context that is not a folder of this machine it is a path in
+    /// the context.
+    pub file: Option<&'a str>,
+    /// `NAME=VALUE` of `--build-arg`.
+    pub build_args: &'a [String],
 }
 
 impl Inputs {
-    /// Reads the Dockerfile `file` for the folder `context`; `-` is standard input for either.
-    pub fn read(store: &Store, context: &str, file: Option<&str>) -> Result<Self> {
+    /// Reads the Dockerfile and finds the context, fetching it if it is elsewhere.
+    pub fn read(store: &Store, place: &Place<'_>) -> Result<Self> {
+        let &Place { context, file, build_args } = place;
         if context == "-" {
             return Self::from_stdin(store, file);
         }
-        let remote = ["http://", "https://", "git://", "git@", "ssh://", "github.com/"];
-        if remote.iter().any(|prefix| context.starts_with(prefix)) && !Path::new(context).exists() {
-            bail!("{context}: remote contexts are not supported yet; clone it and name the folder");
-        }
         let folder = PathBuf::from(context);
-        match fs::metadata(&folder) {
-            Ok(facts) if facts.is_dir() => {}
-            Ok(_) => bail!("the build context {context:?} is not a folder"),
-            Err(e) => bail!("cannot read the build context {context:?}: {e}"),
+        match (fs::metadata(&folder), remote::address(context)?) {
+            (Ok(facts), _) if facts.is_dir() => {}
+            (_, Some(address)) => {
+                return Self::fetched(remote::fetch(store, &address, build_args)?, file);
+            }
+            (Ok(_), None) => bail!("the build context {context:?} is not a folder"),
+            (Err(e), None) => bail!("cannot read the build context {context:?}: {e}"),
         }
         if file == Some("-") {
-            let dockerfile = SourceFile::new("<standard input>", read_stdin()?);
+            let dockerfile = SourceFile::new(STDIN, read_stdin()?);
             let meta = read_ignore(&folder.join(".dockerignore"))?.unwrap_or_default();
-            return Ok(Self {
-                dockerfile: Arc::new(dockerfile),
-                context: folder,
-                meta,
-                _unpacked: None,
-            });
+            return Ok(Self::new(dockerfile, folder, meta, None));
         }
         let path = match file {
             Some(file) => PathBuf::from(file),
@@ -64,18 +74,37 @@ impl Inputs {
                 .find(|path| path.exists())
                 .unwrap_or_else(|| folder.join("Dockerfile")),
         };
-        Self::at(folder, &path, None)
-    }
-
-    fn at(context: PathBuf, path: &Path, unpacked: Option<TmpDir>) -> Result<Self> {
-        let dockerfile = SourceFile::new(path.to_string_lossy(), read_dockerfile(path)?);
-        let mut own = path.as_os_str().to_owned();
+        let dockerfile = SourceFile::new(path.to_string_lossy(), read_dockerfile(&path)?);
+        let mut own = path.into_os_string();
         own.push(".dockerignore");
         let meta = match read_ignore(Path::new(&own))? {
             Some(meta) => meta,
-            None => read_ignore(&context.join(".dockerignore"))?.unwrap_or_default(),
+            None => read_ignore(&folder.join(".dockerignore"))?.unwrap_or_default(),
         };
-        Ok(Self { dockerfile: Arc::new(dockerfile), context, meta, _unpacked: unpacked })
+        Ok(Self::new(dockerfile, folder, meta, None))
+    }
+
+    fn new(
+        dockerfile: SourceFile,
+        context: PathBuf,
+        meta: ContextMeta,
+        made: Option<TmpDir>,
+    ) -> Self {
+        Self { dockerfile: Arc::new(dockerfile), context, meta, _made: made }
+    }
+
+    /// A context that was not a folder of this machine. Nothing of it is ignored, as in BuildKit:
+    /// an ignore file is for what is sent, and this has arrived.
+    fn fetched(fetched: Fetched, file: Option<&str>) -> Result<Self> {
+        let dockerfile = match (fetched.kind, file) {
+            (Kind::Dockerfile, _) => {
+                let bytes = read_dockerfile(&fetched.file())?;
+                SourceFile::new("Dockerfile", bytes)
+            }
+            (Kind::Folder, Some("-")) => SourceFile::new(STDIN, read_stdin()?),
+            (Kind::Folder, _) => dockerfile_within(&fetched.folder, file)?,
+        };
+        Ok(Self::new(dockerfile, fetched.folder, ContextMeta::default(), Some(fetched.dir)))
     }
 
     /// Standard input is an archive with the context, or else a Dockerfile without one.
@@ -85,8 +114,8 @@ impl Inputs {
                 "the context \"-\" is standard input, which is a terminal: pipe a Dockerfile or a tar into it"
             );
         }
-        let unpacked = store.tmp_dir()?;
-        let place = unpacked.path().join("stdin");
+        let dir = store.tmp_dir()?;
+        let place = dir.path().join("stdin");
         let mut kept = File::options()
             .read(true)
             .write(true)
@@ -94,50 +123,38 @@ impl Inputs {
             .open(&place)
             .with_context(|| format!("cannot write {}", place.display()))?;
         io::copy(&mut io::stdin().lock(), &mut kept).context("cannot read standard input")?;
-        let context = unpacked.path().join("context");
-        fs::create_dir(&context).with_context(|| format!("cannot create {}", context.display()))?;
+        let folder = dir.path().join("context");
         if archive::is_archive(&mut kept).context("cannot read standard input")? {
-            unpack(unpacked.path(), &context)?;
-            let path = context.join(file.unwrap_or("Dockerfile"));
-            return Self::at(context, &path, Some(unpacked));
+            remote::unpack(&place, &folder).context("standard input")?;
+            return Self::fetched(Fetched { dir, folder, kind: Kind::Folder }, file);
         }
         if let Some(file) = file {
             bail!("standard input is no archive, so there is no {file} in it");
         }
+        fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         kept.rewind().context("cannot read standard input")?;
         let mut bytes = Vec::new();
         kept.take(MAX_DOCKERFILE).read_to_end(&mut bytes).context("cannot read standard input")?;
-        Ok(Self {
-            dockerfile: Arc::new(SourceFile::new("<standard input>", bytes)),
-            context,
-            meta: ContextMeta::default(),
-            _unpacked: Some(unpacked),
-        })
+        Ok(Self::new(SourceFile::new(STDIN, bytes), folder, ContextMeta::default(), Some(dir)))
     }
 }
 
-/// Unpacks the archive `stdin` in `folder` into `context`, as ADD would.
-fn unpack(folder: &Path, context: &Path) -> Result<()> {
-    let op = FileOp {
-        actions: vec![FileAction::Copy(CopyAction {
-            input: 1,
-            source: "/stdin".to_owned(),
-            dest: "/".to_owned(),
-            owner: None,
-            mode: None,
-            wildcard: false,
-            follow_symlinks: false,
-            unpack: true,
-            parents: false,
-            exclude: Vec::new(),
-            allow_missing: false,
-        })],
+/// Reads the Dockerfile of a context that came from elsewhere, whose links must not lead out of it.
+fn dockerfile_within(context: &Path, file: Option<&str>) -> Result<SourceFile> {
+    let name = match file {
+        Some(file) => file,
+        // As in a folder of this machine.
+        None if context.join("Dockerfile").exists() => "Dockerfile",
+        None if context.join("dockerfile").exists() => "dockerfile",
+        None => "Dockerfile",
     };
-    let empty = LayerStack::new(Vec::new());
-    let source = ContextTree::open(folder, &["context".to_owned()])?;
-    let inputs = [Some(&empty as &dyn SourceTree), Some(&source)];
-    fileop::run(&op, &empty, &inputs, context, &fileop::FileOpOptions::default())
-        .context("cannot unpack the context from standard input")
+    let missing = || format!("cannot read the Dockerfile {name} in the build context");
+    let path = context.join(name.trim_start_matches('/')).canonicalize().with_context(missing)?;
+    let root = context.canonicalize().with_context(missing)?;
+    if !path.starts_with(&root) {
+        bail!("the Dockerfile {name} is outside of the build context");
+    }
+    Ok(SourceFile::new(name, read_dockerfile(&path)?))
 }
 
 /// Reads a Dockerfile from a path as given, or standard input.

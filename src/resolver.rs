@@ -104,9 +104,10 @@ impl Resolver for RuntimeResolver<'_> {
 
     fn named_context(&self, name: &str) -> Result<NamedContext, ResolveError> {
         Ok(match self.find(name)? {
-            ContextValue::Folder(_) => NamedContext::Local,
+            ContextValue::Folder(_) | ContextValue::File(_) => NamedContext::Local,
             ContextValue::Image(reference) => NamedContext::Image(reference.clone()),
             ContextValue::OciLayout { image, .. } => NamedContext::OciLayout(image.clone()),
+            ContextValue::Git(address) => NamedContext::Git(address.clone()),
             ContextValue::Stage(stage) => NamedContext::Stage(stage.clone()),
         })
     }

@@ -1,11 +1,11 @@
-//! Which sources of ADD are git repositories, and what part of one they mean:
+//! Which sources of ADD and which contexts are git repositories, and what part of one they mean:
 //! `https://host/repo.git?tag=v1&subdir=doc`, `git@host:repo.git#branch:subdir`, `git://…`.
 
 use crate::path;
 
-/// A git repository as ADD names it.
+/// A git repository as ADD or a context names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GitRef {
+pub struct GitRef {
     /// What to clone.
     pub remote: String,
     /// Branch, tag or commit; empty means the default branch.
@@ -22,17 +22,34 @@ pub(crate) struct GitRef {
 
 /// Why the part behind a repository's address makes no sense.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum GitRefError {
+pub enum GitRefError {
+    /// A part of the query that needs a value has none.
     #[error("query {0:?} has no value")]
     NoValue(String),
+    /// A part of the query is there twice.
     #[error("query {0:?} has multiple values")]
     Repeated(String),
+    /// A value that is not one of those that there are.
     #[error("invalid {key} value: {value:?}")]
-    Value { key: String, value: String },
+    Value {
+        /// The part of the query.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// A part of the query that means nothing.
     #[error("unexpected query {0:?}")]
     Unknown(String),
+    /// Two parts contradict each other.
     #[error("{what} conflicts: {one:?} vs {other:?}")]
-    Conflict { what: &'static str, one: String, other: String },
+    Conflict {
+        /// What is said twice.
+        what: &'static str,
+        /// What the one says.
+        one: String,
+        /// What the other says.
+        other: String,
+    },
 }
 
 /// Reads a source of ADD as a git repository; `None` if it is none (a path or a plain file
@@ -54,6 +71,20 @@ pub(crate) fn parse(source: &str) -> Option<Result<GitRef, GitRefError>> {
         None => is_scp_style(remote),
     };
     is_repository.then(|| read(remote, query, fragment))
+}
+
+/// Reads the address of a context as a git repository; `None` if it is none. Beside what ADD takes
+/// this is `github.com/OWNER/NAME` without a scheme, which ADD takes for a path.
+///
+/// # Errors
+/// If the part behind the repository's address makes no sense.
+pub fn parse_context(text: &str) -> Option<Result<GitRef, GitRefError>> {
+    if !text.starts_with("github.com/") {
+        return parse(text);
+    }
+    let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let (remote, query) = address.split_once('?').unwrap_or((address, ""));
+    Some(read(&format!("https://{remote}"), query, fragment))
 }
 
 /// Whether a source is fetched as a file over HTTP(S).
@@ -179,6 +210,13 @@ mod tests {
         }
         assert!(is_http_file("https://h/r.tgz"));
         assert!(!is_http_file("https://h/r.git"));
+    }
+
+    #[test]
+    fn contexts_may_leave_out_the_scheme_of_github() {
+        let found = parse_context("github.com/o/r#v1:d").expect("a repository").expect("fine");
+        assert_eq!((found.remote.as_str(), found.subdir.as_str()), ("https://github.com/o/r", "d"));
+        assert!(parse("github.com/o/r").is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod compile;
 mod cycle;
 pub mod diagnostic;
 pub mod fmt;
-mod git_ref;
+pub mod git_ref;
 mod globals;
 mod go_format;
 pub mod ignore;

@@ -31,7 +31,8 @@ Examples:
 /// `rbc build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// Folder with the files to build from; `-` reads a Dockerfile or a tar from standard input
+    /// Folder with the files to build from, or the address of a git repository or tar; `-` reads a
+    /// Dockerfile or a tar from standard input
     #[arg(default_value = ".", hide_default_value = true)]
     pub context: String,
     /// Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile]
@@ -70,7 +71,7 @@ pub struct CompileArgs {
     /// File to write; standard output if missing
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE
+    /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE, URL
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub build_contexts: Vec<BuildContext>,
     #[command(flatten)]
@@ -155,7 +156,7 @@ pub struct BuildFlags {
     /// Agent for RUN --mount=type=ssh
     #[arg(long, value_name = "default|ID[=SOCKET]", value_parser = values::ssh)]
     pub ssh: Vec<SshSpec>,
-    /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE
+    /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE, URL
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub build_contexts: Vec<BuildContext>,
     /// Annotation of the image

@@ -1,8 +1,10 @@
 //! Values of options: text to types, with messages that say what would be right.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rbc_ir::{ExtraHost, Ulimit};
+
+use crate::remote::{self, Remote};
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,11 +205,16 @@ pub enum ContextValue {
         image: String,
     },
     Stage(String),
+    /// A git repository, as an address.
+    Git(String),
+    /// A file of the web.
+    File(String),
 }
 
 pub fn build_context(text: &str) -> Result<BuildContext, String> {
     let wrong = "want NAME=VALUE, where VALUE is a folder, docker-image://REFERENCE, \
-                 oci-layout://PATH[:TAG|@DIGEST] or target:STAGE";
+                 oci-layout://PATH[:TAG|@DIGEST], target:STAGE or the address of a git \
+                 repository or file";
     let (name, value) = text.split_once('=').ok_or(wrong)?;
     if name.is_empty() || value.is_empty() {
         return Err(wrong.to_owned());
@@ -219,10 +226,17 @@ pub fn build_context(text: &str) -> Result<BuildContext, String> {
         ContextValue::OciLayout { path: path.into(), image: image.to_owned() }
     } else if let Some(stage) = value.strip_prefix("target:") {
         ContextValue::Stage(stage.to_owned())
-    } else if value.contains("://") {
-        return Err(format!("{value}: remote contexts are not supported yet"));
-    } else {
+    } else if Path::new(value).is_dir() {
         ContextValue::Folder(value.into())
+    } else {
+        match remote::address(value).map_err(|error| format!("{error:#}"))? {
+            Some(Remote::Git(_)) => ContextValue::Git(value.to_owned()),
+            Some(Remote::File(url)) => ContextValue::File(url),
+            None if value.contains("://") => {
+                return Err(format!("{value}: there is no such kind of context: {wrong}"));
+            }
+            None => ContextValue::Folder(value.into()),
+        }
     };
     // Names are looked up as stages are, in lower case.
     Ok(BuildContext { name: name.to_ascii_lowercase(), value })
@@ -311,7 +325,15 @@ mod tests {
             value("a=oci-layout://./x"),
             Ok(ContextValue::OciLayout { path: "./x".into(), image: String::new() })
         );
-        for text in ["a", "=x", "a=", "a=https://example.com/x.git"] {
+        assert_eq!(
+            value("a=https://example.com/x.git#main:d"),
+            Ok(ContextValue::Git("https://example.com/x.git#main:d".to_owned()))
+        );
+        assert_eq!(
+            value("a=https://example.com/x.tar"),
+            Ok(ContextValue::File("https://example.com/x.tar".to_owned()))
+        );
+        for text in ["a", "=x", "a=", "a=ftp://example.com/x", "a=https://h/x.git?what=1"] {
             assert!(value(text).is_err(), "{text}");
         }
     }

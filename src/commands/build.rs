@@ -25,8 +25,8 @@ use rbc_runtime::{
 use super::{Failure, Outcome, call, compile, graph, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
-    inputs::{self, Inputs},
-    render,
+    inputs::{self, Inputs, Place},
+    remote, render,
 };
 
 /// Steps that run at the same time at least, since many of them wait most of the time.
@@ -39,7 +39,14 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
             "the context and the Dockerfile cannot both be standard input".to_owned(),
         ));
     }
-    let inputs = Inputs::read(store, &args.context, args.file.as_deref())?;
+    let inputs = Inputs::read(
+        store,
+        &Place {
+            context: &args.context,
+            file: args.file.as_deref(),
+            build_args: &args.compile.build_arg,
+        },
+    )?;
     let named = &args.build.build_contexts;
     if let Some(how) = args.call() {
         return call::call(store, &inputs, named, &args.compile, how);
@@ -57,7 +64,15 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     let graph = graph::read(&args.graph)?;
     let mut contexts = Contexts::new();
     let ignore = graph.meta.contexts.get("").map(|meta| meta.ignore.clone()).unwrap_or_default();
-    contexts.add(store, "", PathBuf::from(&args.context), ignore);
+    let folder = PathBuf::from(&args.context);
+    match remote::address(&args.context)? {
+        Some(address) if !folder.is_dir() => {
+            let fetched = remote::fetch(store, &address, &[])?;
+            contexts.add(store, "", fetched.folder, ignore);
+            contexts.hold(fetched.dir);
+        }
+        _ => contexts.add(store, "", folder, ignore),
+    }
     compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
     execute(store, &graph, &contexts, &args.build)
 }

@@ -13,7 +13,8 @@ use rbc_runtime::{build::Contexts, store::Store};
 use super::{Failure, Outcome, report};
 use crate::{
     cli::{BuildContext, CompileArgs, CompileFlags, ContextValue, NetworkMode},
-    inputs::{self, Inputs},
+    inputs::{self, Inputs, Place},
+    remote,
     resolver::RuntimeResolver,
     state,
 };
@@ -26,7 +27,14 @@ pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
         ));
     }
     let store = state::open(root)?;
-    let inputs = Inputs::read(&store, &args.context, Some(&args.file))?;
+    let inputs = Inputs::read(
+        &store,
+        &Place {
+            context: &args.context,
+            file: Some(&args.file),
+            build_args: &args.compile.build_arg,
+        },
+    )?;
     let contexts = contexts_of(&store, &inputs, &args.build_contexts)?;
     let compiled = with_contexts(&store, &inputs, &contexts, &args.build_contexts, &args.compile)?;
     contexts.save();
@@ -54,23 +62,32 @@ pub fn contexts_of(
     Ok(contexts)
 }
 
-/// Adds named contexts that are folders, each with its own ignore file.
+/// Adds the named contexts that are read in place: folders, each with its own ignore file, and
+/// files of the web.
 pub fn add_named(
     store: &Store,
     contexts: &mut Contexts,
     named: &[BuildContext],
 ) -> anyhow::Result<()> {
-    for context in named {
-        if let ContextValue::Folder(path) = &context.value {
-            if !path.is_dir() {
-                anyhow::bail!(
-                    "the build context {:?} is no folder: {}",
-                    context.name,
-                    path.display()
-                );
+    for BuildContext { name, value } in named {
+        match value {
+            ContextValue::Folder(path) => {
+                if !path.is_dir() {
+                    anyhow::bail!("the build context {name:?} is no folder: {}", path.display());
+                }
+                let meta = inputs::read_ignore(&path.join(".dockerignore"))?.unwrap_or_default();
+                contexts.add(store, name, path.clone(), meta.ignore);
             }
-            let meta = inputs::read_ignore(&path.join(".dockerignore"))?.unwrap_or_default();
-            contexts.add(store, &context.name, path.clone(), meta.ignore);
+            ContextValue::File(url) => {
+                let fetched = remote::download(store, url)
+                    .with_context(|| format!("the build context {name:?}"))?;
+                contexts.add(store, name, fetched.folder, Vec::new());
+                contexts.hold(fetched.dir);
+            }
+            ContextValue::Image(_)
+            | ContextValue::OciLayout { .. }
+            | ContextValue::Stage(_)
+            | ContextValue::Git(_) => {}
         }
     }
     Ok(())

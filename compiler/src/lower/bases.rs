@@ -220,7 +220,7 @@ fn origin_of(
             None => return Err(fail(format!("there is no stage {target:?}"))),
         },
         NamedContext::Git(address) => {
-            let git = match git_ref::parse(&address) {
+            let git = match git_ref::parse_context(&address) {
                 Some(Ok(git)) => git,
                 Some(Err(error)) => return Err(fail(error.to_string())),
                 None => return Err(fail(format!("{address:?} is no git repository"))),

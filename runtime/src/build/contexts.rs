@@ -10,7 +10,7 @@ use std::{
 use rbc_ir::{ContextSource, Digest, Selection};
 
 use crate::{
-    store::Store,
+    store::{Store, TmpDir},
     tree::{ContextTree, SourceTree, StatIndex, TreeError, selection_digest},
 };
 
@@ -53,6 +53,8 @@ pub enum ContextError {
 /// The local contexts of a build by name; the main build context has the empty name.
 pub struct Contexts {
     contexts: HashMap<String, Context>,
+    /// Folders that were made for a context.
+    held: Vec<TmpDir>,
     /// Digests that were found to hold in this process.
     checked: Mutex<HashMap<(String, Selection), Digest>>,
 }
@@ -72,16 +74,26 @@ struct Open {
 impl Contexts {
     /// No contexts.
     pub fn new() -> Self {
-        Self { contexts: HashMap::new(), checked: Mutex::default() }
+        Self { contexts: HashMap::new(), held: Vec::new(), checked: Mutex::default() }
     }
 
     /// Adds the folder `path` as the context `name`, less what `ignore` (Docker patterns) hides.
     /// Nothing is read before it is needed.
     pub fn add(&mut self, store: &Store, name: &str, path: PathBuf, ignore: Vec<String>) {
         let absolute = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let index_path = store.stat_index_path(&absolute);
+        // What is known of a folder that was made for this build is of no use to the next.
+        let index_path = if absolute.starts_with(store.root().join("tmp")) {
+            absolute.with_extension("index")
+        } else {
+            store.stat_index_path(&absolute)
+        };
         let context = Context { path, ignore, index_path, open: OnceLock::new() };
         self.contexts.insert(name.to_owned(), context);
+    }
+
+    /// Keeps a folder that was made for a context until the build is over.
+    pub fn hold(&mut self, dir: TmpDir) {
+        self.held.push(dir);
     }
 
     /// The folder of a context.
