@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod inputs;
 mod inspect;
+mod registries;
 mod remote;
 mod render;
 mod resolver;

@@ -22,14 +22,19 @@ pub struct RuntimeResolver<'a> {
     pub store: &'a Store,
     pub contexts: &'a Contexts,
     pub named: &'a [BuildContext],
-    client: OnceLock<Client>,
+    pub registry: &'a Client,
     downloads: OnceLock<http::Client>,
 }
 
 impl<'a> RuntimeResolver<'a> {
     /// A resolver that has asked nothing yet.
-    pub fn new(store: &'a Store, contexts: &'a Contexts, named: &'a [BuildContext]) -> Self {
-        Self { store, contexts, named, client: OnceLock::new(), downloads: OnceLock::new() }
+    pub fn new(
+        store: &'a Store,
+        contexts: &'a Contexts,
+        named: &'a [BuildContext],
+        registry: &'a Client,
+    ) -> Self {
+        Self { store, contexts, named, registry, downloads: OnceLock::new() }
     }
 
     fn find(&self, name: &str) -> Result<&ContextValue, ResolveError> {
@@ -63,8 +68,7 @@ impl<'a> RuntimeResolver<'a> {
         {
             return Ok(image);
         }
-        let client = self.client.get_or_init(Client::new);
-        Remote::open(client, &reference)
+        Remote::open(self.registry, &reference)
             .and_then(|remote| remote.resolve(&request.platform))
             .map_err(|error| {
                 failed(error).with_help(format!(

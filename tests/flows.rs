@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Bench, image, need, output::Oci};
+use support::{Bench, image, need, output::Oci, registry::Registry};
 
 #[test]
 fn compile_inspect_and_run() {
@@ -141,73 +141,18 @@ fn base_images_come_from_archives_and_layouts() {
     bench.rbc("build c").ok();
 }
 
-/// A registry on a free port of loopback, ended when dropped.
-struct Registry {
-    child: Child,
-    address: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start() -> Self {
-        need("docker-registry", "docker-registry");
-        let dir = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let config = dir.path().join("config.yml");
-        fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-                 http: {{addr: {address}}}\n",
-                dir.path().join("data").display()
-            ),
-        )
-        .unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let registry = Self { child, address, _dir: dir };
-        for _ in 0..200 {
-            if std::net::TcpStream::connect(&registry.address).is_ok() {
-                return registry;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("docker-registry does not answer on {}", registry.address);
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn base_images_are_pulled_from_a_registry() {
     let registry = Registry::start();
     let bench = Bench::new();
     image::busybox().write_oci(&bench.path("busybox.tar"), "busybox:latest");
-    need("skopeo", "skopeo");
-    let push = Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--dest-tls-verify=false", "oci-archive:busybox.tar"])
-        .arg(format!("docker://{}/lib/busybox:1", registry.address))
-        .current_dir(bench.path(""))
-        .output()
-        .unwrap();
-    assert!(push.status.success(), "{}", String::from_utf8_lossy(&push.stderr));
+    registry.push(&bench.path("busybox.tar"), "lib/busybox:1");
     bench.write(
         "c/Dockerfile",
-        format!("FROM {}/lib/busybox:1\nRUN echo ok > /ok\n", registry.address),
+        format!("FROM {}/lib/busybox:1\nRUN echo ok > /ok\n", registry.host),
     );
     bench.rbc("build c").ok();
-    bench.write("c/Dockerfile", format!("FROM {}/lib/busybox:none\nRUN true\n", registry.address));
+    bench.write("c/Dockerfile", format!("FROM {}/lib/busybox:none\nRUN true\n", registry.host));
     bench.rbc("build c").fails(1, "lib/busybox:none");
 }
 

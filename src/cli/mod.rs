@@ -1,6 +1,7 @@
 //! The command line: what can be said, not what it does.
 
 mod build;
+mod registry;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
+pub use registry::{LoginArgs, LogoutArgs};
 pub use values::{BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
@@ -59,6 +61,11 @@ pub enum Command {
     Tag(TagArgs),
     /// Remove images
     Rmi(RmiArgs),
+    /// Tell rbc who you are to a registry
+    #[command(after_help = registry::LOGIN_EXAMPLES)]
+    Login(LoginArgs),
+    /// Forget who you are to a registry
+    Logout(LogoutArgs),
     /// Make a container of an image, to copy files out of it
     #[command(
         after_help = "Example:\n  rbc create --name extract app:build\n  rbc cp extract:/app ./app\n  rbc rm extract"

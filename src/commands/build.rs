@@ -18,6 +18,7 @@ use rbc_runtime::{
     image::{ImageError, Reference},
     layer::Packing,
     progress::{Event, EventSink},
+    registry::{Client, Stop},
     sandbox::Cancel,
     store::Store,
 };
@@ -26,7 +27,7 @@ use super::{Failure, Outcome, call, compile, graph, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
-    remote, render,
+    registries, remote, render,
 };
 
 /// Steps that run at the same time at least, since many of them wait most of the time.
@@ -48,15 +49,32 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
         },
     )?;
     let named = &args.build.build_contexts;
+    let cancel = Cancel::new()?;
+    let registry = registries::client(stop_of(&cancel))?;
     if let Some(how) = args.call() {
-        return call::call(store, &inputs, named, &args.compile, how);
+        return call::call(store, &inputs, named, &args.compile, &registry, how);
     }
     let contexts = compile::contexts_of(store, &inputs, named)?;
-    let compiled = compile::with_contexts(store, &inputs, &contexts, named, &args.compile)?;
+    let outside = compile::Outside { contexts: &contexts, named, registry: &registry };
+    let compiled = compile::with_contexts(store, &inputs, &outside, &args.compile)?;
     if !args.build.quiet {
         compile::tell(&compiled, args.build.verbose);
     }
-    execute(store, &compiled.graph, &contexts, &args.build)
+    let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
+    execute(store, &compiled.graph, &outside, &args.build)
+}
+
+/// What a graph is run with, beside its options.
+struct Outside<'a> {
+    contexts: &'a Contexts,
+    registry: &'a Client,
+    cancel: &'a Cancel,
+}
+
+/// Ends transfers when the build is cancelled.
+fn stop_of(cancel: &Cancel) -> Stop {
+    let cancel = cancel.clone();
+    Stop::when(move || cancel.is_cancelled())
 }
 
 pub fn run(store: &Store, args: &RunArgs) -> Outcome {
@@ -74,7 +92,10 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
         _ => contexts.add(store, "", folder, ignore),
     }
     compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
-    execute(store, &graph, &contexts, &args.build)
+    let cancel = Cancel::new()?;
+    let registry = registries::client(stop_of(&cancel))?;
+    let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
+    execute(store, &graph, &outside, &args.build)
 }
 
 fn check(flags: &BuildFlags) -> Outcome {
@@ -84,14 +105,14 @@ fn check(flags: &BuildFlags) -> Outcome {
     }
 }
 
-fn execute(store: &Store, graph: &Graph, contexts: &Contexts, flags: &BuildFlags) -> Outcome {
+fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFlags) -> Outcome {
+    let &Outside { contexts, registry, cancel } = outside;
     let names = names(flags)?;
     let outputs = outputs(flags);
     let secrets = secrets(&flags.secret)?;
     let ssh_agents = ssh_agents(flags)?;
     let sink = render::sink(flags.progress, flags.quiet);
-    let cancel = Cancel::new()?;
-    stop_on_signals(&cancel)?;
+    stop_on_signals(cancel)?;
     let options = BuildOptions {
         contexts,
         oci_layouts: oci_layouts(&flags.build_contexts),
@@ -99,7 +120,8 @@ fn execute(store: &Store, graph: &Graph, contexts: &Contexts, flags: &BuildFlags
         ssh_agents,
         jobs: jobs(flags),
         events: &*sink,
-        cancel: &cancel,
+        cancel,
+        registry,
         build_id: build_id(),
     };
     let built = match run_graph(store, graph, &options) {

@@ -14,7 +14,7 @@ use rbc_compiler::{
     outline::{self, Outline, SourceInfo, TargetInfo},
     syntax::{SourceFile, Span},
 };
-use rbc_runtime::store::Store;
+use rbc_runtime::{registry::Client, store::Store};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Outcome, compile, report};
@@ -30,6 +30,7 @@ pub fn call(
     inputs: &Inputs,
     named: &[BuildContext],
     flags: &CompileFlags,
+    registry: &Client,
     how: Call,
 ) -> Outcome {
     let source = &inputs.dockerfile;
@@ -39,7 +40,7 @@ pub fn call(
         CallMethod::Build => return Ok(()),
         CallMethod::Check => {
             let contexts = compile::contexts_of(store, inputs, named)?;
-            let resolver = RuntimeResolver::new(store, &contexts, named);
+            let resolver = RuntimeResolver::new(store, &contexts, named, registry);
             let checked = check(source, &options, &resolver);
             passed = checked.findings.is_empty() && checked.errors.is_empty();
             if how.json { pretty(&check_json(&checked, source)) } else { check_text(&checked) }

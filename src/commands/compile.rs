@@ -8,16 +8,27 @@ use std::{
 use anyhow::Context;
 use rbc_compiler::{CompileOptions, Compiled, NoCache, Pull};
 use rbc_ir::Network;
-use rbc_runtime::{build::Contexts, store::Store};
+use rbc_runtime::{
+    build::Contexts,
+    registry::{Client, Stop},
+    store::Store,
+};
 
 use super::{Failure, Outcome, report};
 use crate::{
     cli::{BuildContext, CompileArgs, CompileFlags, ContextValue, NetworkMode},
     inputs::{self, Inputs, Place},
-    remote,
+    registries, remote,
     resolver::RuntimeResolver,
     state,
 };
+
+/// What a Dockerfile is compiled against.
+pub struct Outside<'a> {
+    pub contexts: &'a Contexts,
+    pub named: &'a [BuildContext],
+    pub registry: &'a Client,
+}
 
 pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
     if args.output.is_none() && io::stdout().is_terminal() {
@@ -36,7 +47,9 @@ pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
         },
     )?;
     let contexts = contexts_of(&store, &inputs, &args.build_contexts)?;
-    let compiled = with_contexts(&store, &inputs, &contexts, &args.build_contexts, &args.compile)?;
+    let registry = registries::client(Stop::default())?;
+    let outside = Outside { contexts: &contexts, named: &args.build_contexts, registry: &registry };
+    let compiled = with_contexts(&store, &inputs, &outside, &args.compile)?;
     contexts.save();
     tell(&compiled, args.verbose);
     let bytes = compiled.graph.encode()?;
@@ -97,12 +110,12 @@ pub fn add_named(
 pub fn with_contexts(
     store: &Store,
     inputs: &Inputs,
-    contexts: &Contexts,
-    named: &[BuildContext],
+    outside: &Outside<'_>,
     flags: &CompileFlags,
 ) -> Result<Compiled, Failure> {
+    let &Outside { contexts, named, registry } = outside;
     let options = options_for(inputs, named, flags)?;
-    let resolver = RuntimeResolver::new(store, contexts, named);
+    let resolver = RuntimeResolver::new(store, contexts, named, registry);
     rbc_compiler::compile(&inputs.dockerfile, &options, &resolver)
         .map_err(|errors| report::diagnostics(&errors))
 }

@@ -7,6 +7,7 @@ mod containers;
 mod fmt;
 mod graph;
 mod images;
+mod login;
 mod plain;
 mod report;
 
@@ -31,6 +32,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Images(args) => images::list(&state::open(root)?, &args),
         Command::Tag(args) => images::tag(&state::open(root)?, &args),
         Command::Rmi(args) => images::remove(&state::open(root)?, &args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Create(args) => containers::create(&state::open(root)?, &args),
         Command::Cp(args) => containers::copy(&state::open(root)?, &args),
         Command::Ps => containers::list(&state::open(root)?),

@@ -5,6 +5,7 @@
 
 pub mod image;
 pub mod output;
+pub mod registry;
 pub mod repository;
 pub mod server;
 
@@ -68,7 +69,10 @@ impl Bench {
         command.current_dir(self.dir.path()).env("RBC_ROOT", self.root());
         command
             .env_remove("SOURCE_DATE_EPOCH")
-            .env_remove("DOCKER_CONFIG")
+            .env_remove("REGISTRY_AUTH_FILE")
+            .env_remove("XDG_RUNTIME_DIR")
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("DOCKER_CONFIG", self.path("docker"))
             .env("NO_COLOR", "1")
             .stdin(std::process::Stdio::null());
         command

@@ -197,7 +197,10 @@ impl<'a> Executor<'a> {
             Op::Source(Source::Image(source)) => images::fetch_layers(
                 self.store,
                 source,
-                &self.options.oci_layouts,
+                &images::ImagePlaces {
+                    layouts: &self.options.oci_layouts,
+                    registry: self.options.registry,
+                },
                 &images::FetchProgress { events: self.options.events, step },
             ),
             Op::Source(Source::Git(source)) => {

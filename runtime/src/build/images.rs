@@ -18,18 +18,27 @@ pub(super) struct FetchProgress<'a> {
     pub step: Option<StepId>,
 }
 
+/// Where images are.
+pub(super) struct ImagePlaces<'a> {
+    /// Folders or archives of OCI layouts, by context name.
+    pub layouts: &'a HashMap<String, PathBuf>,
+    pub registry: &'a registry::Client,
+}
+
 /// The layers of the image that `source` pins, lowest first.
 pub(super) fn fetch_layers(
     store: &Store,
     source: &ImageSource,
-    layouts: &HashMap<String, PathBuf>,
+    places: &ImagePlaces<'_>,
     progress: &FetchProgress<'_>,
 ) -> Result<Vec<LayerId>, BuildError> {
     if !is_complete(store, &source.manifest)? {
         match &source.location {
             ImageLocation::OciLayout(name) => {
-                let path =
-                    layouts.get(name).ok_or_else(|| super::ContextError::NotGiven(name.clone()))?;
+                let path = places
+                    .layouts
+                    .get(name)
+                    .ok_or_else(|| super::ContextError::NotGiven(name.clone()))?;
                 let layout = Layout::open(store, path)?;
                 let image = layout.find(&LayoutName::Digest(source.manifest))?;
                 layout.import(store, &image)?;
@@ -48,8 +57,7 @@ pub(super) fn fetch_layers(
                         });
                     }
                 };
-                let client = registry::Client::new();
-                registry::fetch(&client, store, &reference, &source.manifest, &tell)?;
+                registry::fetch(places.registry, store, &reference, &source.manifest, &tell)?;
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::{
     image::{ImageError, ReferenceError},
     layer::LayerError,
     progress::{Event, EventSink, StepId},
-    registry::RegistryError,
+    registry::{Client, RegistryError},
     sandbox::{Cancel, Exit, SandboxError},
     source::{git::GitError, http::HttpError},
     store::{LayerId, Store, StoreError},
@@ -54,6 +54,8 @@ pub struct BuildOptions<'a> {
     pub events: &'a dyn EventSink,
     /// Stops the build.
     pub cancel: &'a Cancel,
+    /// Fetches base images.
+    pub registry: &'a Client,
     /// Name of this build in the log folder.
     pub build_id: String,
 }
@@ -148,7 +150,7 @@ pub enum BuildError {
     Reference(#[from] ReferenceError),
     /// An image cannot be pulled.
     #[error(transparent)]
-    Registry(#[from] RegistryError),
+    Registry(RegistryError),
     /// A git repository cannot be had.
     #[error(transparent)]
     Git(GitError),
@@ -158,6 +160,15 @@ pub enum BuildError {
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<RegistryError> for BuildError {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Stopped => Self::Cancelled,
+            other => Self::Registry(other),
+        }
+    }
 }
 
 impl From<GitError> for BuildError {

@@ -1,6 +1,6 @@
-//! Answering a registry's challenge: anonymous bearer tokens (distribution's token protocol).
+//! Reading a registry's challenge and a token service's answer (distribution's token protocol).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde::Deserialize;
 
@@ -16,7 +16,9 @@ pub(super) enum Challenge {
         /// What the token is to allow.
         scope: Option<String>,
     },
-    /// A user name and password, or something else that rbc does not know.
+    /// A user name and a password with each request.
+    Basic,
+    /// Something that rbc does not know.
     Other(String),
 }
 
@@ -27,14 +29,37 @@ pub(super) struct TokenAnswer {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    #[serde(default)]
+    refresh_token: Option<String>,
+    /// Seconds.
+    #[serde(default)]
+    expires_in: Option<u64>,
 }
+
+/// How long a token is good for if the service does not say, and at least.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+/// Longest time that a token is kept.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 impl TokenAnswer {
     /// The token; services call it one or the other.
-    pub(super) fn token(self) -> Option<String> {
-        self.token
-            .or(self.access_token)
-            .filter(|token| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()))
+    pub(super) fn token(&self) -> Option<&str> {
+        [&self.token, &self.access_token]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .find(|token| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()))
+    }
+
+    /// A token to get other tokens with, if one was asked for and given.
+    pub(super) fn refresh_token(&self) -> Option<&str> {
+        self.refresh_token.as_deref().filter(|token| !token.is_empty())
+    }
+
+    /// How long the token is good for.
+    pub(super) fn life(&self) -> Duration {
+        let said = Duration::from_secs(self.expires_in.unwrap_or(0));
+        said.clamp(SHORTEST_LIFE, LONGEST_LIFE)
     }
 }
 
@@ -42,6 +67,9 @@ impl Challenge {
     /// Reads a header's value; of several challenges in it the bearer one counts.
     pub(super) fn parse(header: &str) -> Self {
         let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Self::Basic;
+        }
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Self::Other(scheme.to_owned());
         }
@@ -89,15 +117,19 @@ fn parameters(text: &str) -> HashMap<String, String> {
     out
 }
 
-/// The URL of the token service with its query.
-pub(super) fn token_url(realm: &str, service: Option<&str>, scope: &str) -> String {
-    let mut url = realm.to_owned();
-    url.push(if realm.contains('?') { '&' } else { '?' });
-    if let Some(service) = service {
-        url.push_str(&format!("service={}&", escape(service)));
+/// Pairs in the form of a URL's query and of `application/x-www-form-urlencoded`.
+pub(super) fn form(pairs: &[(&str, &str)]) -> String {
+    let pairs = pairs.iter().map(|(key, value)| format!("{key}={}", escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// A URL with a query put behind it.
+pub(super) fn with_query(url: &str, query: &str) -> String {
+    match (query, url.contains('?')) {
+        ("", _) => url.to_owned(),
+        (_, true) => format!("{url}&{query}"),
+        (_, false) => format!("{url}?{query}"),
     }
-    url.push_str(&format!("scope={}", escape(scope)));
-    url
 }
 
 fn escape(text: &str) -> String {
@@ -128,18 +160,37 @@ mod tests {
                 scope: Some("repository:a/b:pull,push".to_owned()),
             }
         );
-        assert_eq!(Challenge::parse("Basic realm=x"), Challenge::Other("Basic".to_owned()));
+        assert_eq!(Challenge::parse("Basic realm=x"), Challenge::Basic);
+        assert_eq!(Challenge::parse("Negotiate"), Challenge::Other("Negotiate".to_owned()));
         assert_eq!(Challenge::parse("Bearer service=x"), Challenge::Other("Bearer".to_owned()));
         assert_eq!(Challenge::parse(""), Challenge::Other(String::new()));
     }
 
     #[test]
-    fn token_urls_are_escaped() {
+    fn queries_are_escaped() {
+        let pairs = [("service", "my registry"), ("scope", "repository:a/b:pull")];
         assert_eq!(
-            token_url("https://a/t", Some("my registry"), "repository:a/b:pull"),
+            with_query("https://a/t", &form(&pairs)),
             "https://a/t?service=my%20registry&scope=repository%3Aa%2Fb%3Apull"
         );
-        assert_eq!(token_url("https://a/t?x=1", None, "s"), "https://a/t?x=1&scope=s");
+        assert_eq!(with_query("https://a/t?x=1", "scope=s"), "https://a/t?x=1&scope=s");
+        assert_eq!(with_query("https://a/t", ""), "https://a/t");
+    }
+
+    #[test]
+    fn answers_of_token_services_are_read() {
+        let read = |json: &str| {
+            let answer: TokenAnswer = serde_json::from_str(json).expect("json");
+            let text = |token: Option<&str>| token.unwrap_or("-").to_owned();
+            (text(answer.token()), text(answer.refresh_token()), answer.life().as_secs())
+        };
+        let want = |token: &str, refresh: &str, life| (token.to_owned(), refresh.to_owned(), life);
+        assert_eq!(read(r#"{"token":"a","access_token":"b"}"#), want("a", "-", 60));
+        assert_eq!(
+            read(r#"{"access_token":"b","refresh_token":"r","expires_in":300}"#),
+            want("b", "r", 300)
+        );
+        assert_eq!(read(r#"{"token":"a\nb","expires_in":5}"#), want("-", "-", 60));
     }
 
     proptest::proptest! {

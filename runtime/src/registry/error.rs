@@ -1,10 +1,11 @@
 //! What can go wrong between rbc and a registry.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, time::Duration};
 
+use super::CredentialError;
 use crate::image::ImageError;
 
-/// Why something could not be pulled.
+/// Why something could not be pulled or pushed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The registry has no such manifest or blob.
@@ -15,14 +16,17 @@ pub enum RegistryError {
         /// What the registry said; may be empty.
         message: String,
     },
-    /// The registry wants to know who asks.
-    #[error(
-        "{what}: pull access denied, the repository does not exist or needs authentication, which \
-         rbc cannot give yet{}", said(.message)
-    )]
+    /// The registry does not let us.
+    #[error("{what}: access denied by {host}{}{}", asked_as(.who, .domain), said(.message))]
     Denied {
         /// Reference or blob.
         what: String,
+        /// The registry or its token service.
+        host: String,
+        /// The registry's name, for `rbc login`.
+        domain: String,
+        /// As whom we asked; `None` if anonymously.
+        who: Option<String>,
         /// What the registry said; may be empty.
         message: String,
     },
@@ -80,10 +84,40 @@ pub enum RegistryError {
         /// What is wrong.
         source: Box<ImageError>,
     },
+    /// Credentials cannot be had.
+    #[error("{what}: {source}")]
+    Credentials {
+        /// Reference or registry.
+        what: String,
+        /// What is wrong.
+        source: Box<CredentialError>,
+    },
+    /// A file of this machine cannot be used.
+    #[error("{what}: cannot read {}: {source}", path.display())]
+    Local {
+        /// Reference or registry.
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The user wants everything to end.
+    #[error("cancelled")]
+    Stopped,
 }
 
 fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+fn asked_as(who: &Option<String>, domain: &str) -> String {
+    match who {
+        Some(who) => format!(" to {who}"),
+        None => {
+            format!(": it does not exist, or needs authentication (`rbc login {domain}`)")
+        }
+    }
 }
 
 impl RegistryError {
@@ -93,6 +127,14 @@ impl RegistryError {
             Self::Status { temporary, .. } | Self::Unreachable { temporary, .. } => *temporary,
             Self::Broken { .. } => true,
             _ => false,
+        }
+    }
+
+    /// How long the registry asks to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 }

@@ -1,15 +1,29 @@
-//! Registry client: images from an OCI distribution registry into the store.
+//! Registry client: images between an OCI distribution registry and the store.
 //!
-//! A small blocking client for what builds need. [`Client`] sends single requests (scheme, time
-//! limits, retries), `auth` answers a registry's challenge, `pull` turns requests into images. What
-//! arrives is believed only after its digest was computed; headers that name a digest are not.
+//! A small blocking client for what builds need. `transport` makes single HTTP exchanges, `token`
+//! and `auth` answer a registry's challenge with what `credentials` has, `retry` decides about
+//! another attempt, and [`Client`] ties them together. `pull` turns requests into images, whose blobs
+//! `fetch` brings. What arrives is believed only after its digest was computed; headers that name a digest are not.
 
 mod auth;
 mod client;
+mod credentials;
 mod error;
+mod fetch;
+mod hosts;
+mod login;
 mod pull;
+mod retry;
+mod token;
+mod token_service;
+mod transport;
 
-pub use client::Client;
-pub(crate) use client::{is_loopback, system_roots};
+pub use client::{Client, ClientOptions};
+pub use credentials::{
+    CredentialError, CredentialFile, CredentialFiles, Credentials, Kept, Secret,
+};
 pub use error::RegistryError;
-pub use pull::{Progress, Remote, fetch, pull};
+pub use hosts::{HostSettings, Registries};
+pub use pull::{Progress, Remote, Unpacking, fetch, pull};
+pub use retry::Stop;
+pub(crate) use transport::{is_loopback, system_roots};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{Read, Write},
+    io::Read,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,11 +11,19 @@ use std::{
 };
 
 use rbc_ir::{Digest, Platform};
-use ureq::http::{StatusCode, header};
+use ureq::{
+    Body,
+    http::{HeaderName, Method, Response, header},
+};
 
 use super::{
     Client, RegistryError,
-    client::{Request, retry},
+    client::Call,
+    fetch::BlobSource,
+    hosts::Endpoint,
+    retry::retry,
+    token::Scope,
+    transport::{Payload, header_text},
 };
 use crate::{
     image::{
@@ -24,8 +32,17 @@ use crate::{
     store::Store,
 };
 
-/// How many blobs are fetched at once.
+/// How many blobs of an image move at once.
 const PARALLEL: usize = 4;
+
+/// When layers are unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpacking {
+    /// Each while it arrives, so that it is ready soon after its last byte.
+    WhileFetching,
+    /// When they are needed.
+    Later,
+}
 
 /// Is told how many bytes of a blob are there, from several threads.
 pub type Progress<'a> = &'a (dyn Fn(&Descriptor, u64) + Sync);
@@ -34,6 +51,8 @@ pub type Progress<'a> = &'a (dyn Fn(&Descriptor, u64) + Sync);
 pub struct Remote<'a> {
     client: &'a Client,
     reference: Reference,
+    /// Where it may be, mirrors first.
+    endpoints: Vec<Endpoint>,
     root: Descriptor,
     /// Small documents, which are asked for more than once.
     documents: Mutex<HashMap<Digest, Vec<u8>>>,
@@ -48,14 +67,18 @@ impl<'a> Remote<'a> {
             (Some(digest), _) => format!("manifests/{digest}"),
             (None, tag) => format!("manifests/{}", tag.unwrap_or("latest")),
         };
-        let (bytes, kind) = get_manifest(client, reference, &path, &what)?;
-        let root = Descriptor::of(&kind, &bytes);
-        if let Some(want) = wanted.filter(|want| *want != root.digest) {
-            let source = Box::new(ImageError::WrongDigest { want, got: root.digest });
-            return Err(RegistryError::Image { what, source });
-        }
+        let endpoints = client.endpoints(reference);
+        let (root, bytes) = at_any(&endpoints, |endpoint| {
+            let (bytes, kind) = get_manifest(client, endpoint, &path, &what)?;
+            let root = Descriptor::of(&kind, &bytes);
+            if let Some(want) = wanted.filter(|want| *want != root.digest) {
+                let source = Box::new(ImageError::WrongDigest { want, got: root.digest });
+                return Err(RegistryError::Image { what: what.clone(), source });
+            }
+            Ok((root, bytes))
+        })?;
         let documents = Mutex::new(HashMap::from([(root.digest, bytes)]));
-        Ok(Self { client, reference: reference.clone(), root, documents })
+        Ok(Self { client, reference: reference.clone(), endpoints, root, documents })
     }
 
     /// What the reference stands for: a manifest or an index.
@@ -84,6 +107,7 @@ impl<'a> Remote<'a> {
         &self,
         store: &Store,
         image: &Resolved,
+        unpacking: Unpacking,
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {
         let local = |source| RegistryError::Image {
@@ -92,141 +116,68 @@ impl<'a> Remote<'a> {
         };
         let manifest = self.document(&image.descriptor, MAX_MANIFEST).map_err(local)?;
         let mut once = HashSet::new();
-        let blobs: Vec<&Descriptor> = image
-            .manifest
-            .layers
-            .iter()
-            .filter(|blob| once.insert(blob.digest))
-            .filter(|blob| store.blobs().size(&blob.digest) != Some(blob.size))
+        let layers = image.manifest.layers.iter().zip(&image.facts.diff_ids);
+        let blobs: Vec<_> = layers
+            .filter(|(blob, _)| once.insert(blob.digest))
+            .filter(|(blob, _)| store.blobs().size(&blob.digest) != Some(blob.size))
             .collect();
-        let next = AtomicUsize::new(0);
-        // Threads of their own: waiting for the network must not hold up the build's pool.
-        let results = thread::scope(|scope| {
-            let workers: Vec<_> = (0..PARALLEL.min(blobs.len()))
-                .map(|_| {
-                    scope.spawn(|| {
-                        while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                            if let Err(error) = self.fetch_blob(store, blob, progress) {
-                                // The others need not begin another one.
-                                next.store(blobs.len(), Ordering::Relaxed);
-                                return Err(error);
-                            }
-                        }
-                        Ok(())
-                    })
-                })
-                .collect();
-            workers
-                .into_iter()
-                .map(|worker| {
-                    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect::<Vec<_>>()
-        });
-        results.into_iter().collect::<Result<(), _>>()?;
+        let what = self.reference.familiar();
+        let source = BlobSource { client: self.client, endpoints: &self.endpoints, what: &what };
+        in_parallel(&blobs, |(blob, diff_id)| {
+            let wanted = match unpacking {
+                Unpacking::WhileFetching => Some(*diff_id),
+                Unpacking::Later => None,
+            };
+            source.fetch(store, blob, wanted, progress)
+        })?;
         let put = |bytes: &[u8]| store.blobs().write(bytes).map_err(|e| local(e.into()));
         put(&image.config_json)?;
         put(&manifest)?;
         Ok(())
     }
-
-    fn fetch_blob(
-        &self,
-        store: &Store,
-        blob: &Descriptor,
-        progress: Progress<'_>,
-    ) -> Result<(), RegistryError> {
-        let what = format!("{} (blob {})", self.reference.familiar(), blob.digest);
-        let local = |source: ImageError| RegistryError::Image {
-            what: self.reference.familiar(),
-            source: Box::new(source),
-        };
-        let mut writer = store.blobs().writer().map_err(|e| local(e.into()))?;
-        retry(|| {
-            let request = Request {
-                reference: &self.reference,
-                path: &format!("blobs/{}", blob.digest),
-                accept: "*/*",
-                from: writer.size(),
-                what: &what,
-            };
-            let response = self.client.get_once(&request)?;
-            if writer.size() > 0 && !continues(&response, writer.size()) {
-                // The server sends all of it again.
-                writer = store.blobs().writer().map_err(|e| local(e.into()))?;
-            }
-            let broken = |reason: String| RegistryError::Broken {
-                what: what.clone(),
-                host: self.reference.domain().to_owned(),
-                reason,
-            };
-            let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
-            let mut buffer = vec![0; 128 << 10];
-            loop {
-                match body.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        if writer.size() + n as u64 > blob.size {
-                            return Err(local(ImageError::WrongSize {
-                                digest: blob.digest,
-                                want: blob.size,
-                                got: writer.size() + n as u64,
-                            }));
-                        }
-                        let path = writer.path().to_owned();
-                        writer
-                            .write_all(&buffer[..n])
-                            .map_err(|source| local(ImageError::Io { path, source }))?;
-                        progress(blob, writer.size());
-                    }
-                    Err(error) => return Err(broken(error.to_string())),
-                }
-            }
-            if writer.size() < blob.size {
-                return Err(broken(format!("{} of {} bytes came", writer.size(), blob.size)));
-            }
-            Ok(())
-        })?;
-        image::publish(writer, Some(blob.digest)).map_err(local)?;
-        Ok(())
-    }
-}
-
-/// Whether an answer goes on at the byte that was asked for.
-fn continues(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
-    response.status() == StatusCode::PARTIAL_CONTENT
-        && response
-            .headers()
-            .get(header::CONTENT_RANGE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|range| range.starts_with(&format!("bytes {from}-")))
 }
 
 /// A manifest's bytes and the media type that the registry gave.
 fn get_manifest(
     client: &Client,
-    reference: &Reference,
+    endpoint: &Endpoint,
     path: &str,
     what: &str,
 ) -> Result<(Vec<u8>, String), RegistryError> {
-    let accept = media_type::MANIFESTS.join(", ");
-    retry(|| {
-        let request = Request { reference, path, accept: &accept, from: 0, what };
-        let response = client.get_once(&request)?;
-        let kind = response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
+    let headers = [(header::ACCEPT, media_type::MANIFESTS.join(", "))];
+    retry(&client.stop, || {
+        let response = get(client, endpoint, path, &headers, what)?;
+        let kind = header_text(response.headers(), header::CONTENT_TYPE)
             .map(|value| value.split(';').next().unwrap_or_default().trim().to_owned());
-        let bytes = read_limited(response, MAX_MANIFEST, reference, what)?;
+        let bytes = read_limited(response, MAX_MANIFEST, endpoint, what)?;
         Ok((bytes, kind.unwrap_or_default()))
     })
 }
 
+/// One attempt to get something from a repository.
+pub(super) fn get(
+    client: &Client,
+    endpoint: &Endpoint,
+    path: &str,
+    headers: &[(HeaderName, String)],
+    what: &str,
+) -> Result<Response<Body>, RegistryError> {
+    let answer = client.call(Call {
+        endpoint,
+        scopes: &[Scope::pull(&endpoint.repository)],
+        method: Method::GET,
+        url: client.url(endpoint, path, what)?,
+        headers,
+        payload: Payload::Nothing,
+        what,
+    })?;
+    client.expect_success(endpoint, answer, what)
+}
+
 fn read_limited(
-    response: ureq::http::Response<ureq::Body>,
+    response: Response<Body>,
     limit: u64,
-    reference: &Reference,
+    endpoint: &Endpoint,
     what: &str,
 ) -> Result<Vec<u8>, RegistryError> {
     let mut bytes = Vec::new();
@@ -239,7 +190,7 @@ fn read_limited(
         .read_to_end(&mut bytes)
         .map_err(|error| RegistryError::Broken {
             what: what.to_owned(),
-            host: reference.domain().to_owned(),
+            host: endpoint.host.clone(),
             reason: error.to_string(),
         })?;
     if bytes.len() as u64 > limit {
@@ -249,6 +200,22 @@ fn read_limited(
         });
     }
     Ok(bytes)
+}
+
+/// Tries one place after the other; the last one's failure counts.
+pub(super) fn at_any<T>(
+    endpoints: &[Endpoint],
+    mut attempt: impl FnMut(&Endpoint) -> Result<T, RegistryError>,
+) -> Result<T, RegistryError> {
+    let (last, mirrors) = endpoints.split_last().expect("a repository is somewhere");
+    for mirror in mirrors {
+        match attempt(mirror) {
+            Err(RegistryError::Stopped) => return Err(RegistryError::Stopped),
+            Err(_) => {}
+            done => return done,
+        }
+    }
+    attempt(last)
 }
 
 impl Documents for Remote<'_> {
@@ -262,34 +229,67 @@ impl Documents for Remote<'_> {
             return Ok(bytes.clone());
         }
         let what = self.reference.familiar();
+        let wrong = |source| RegistryError::Image { what: what.clone(), source: Box::new(source) };
         let remote = |error: RegistryError| match error {
             RegistryError::NotFound { .. } => ImageError::MissingBlob { digest },
+            RegistryError::Image { source, .. } => *source,
             other => ImageError::Remote(Box::new(other)),
         };
         let bytes = if media_type::MANIFESTS.contains(&descriptor.media_type.as_str()) {
             let path = format!("manifests/{digest}");
-            get_manifest(self.client, &self.reference, &path, &what).map_err(remote)?.0
+            at_any(&self.endpoints, |endpoint| {
+                let (bytes, _) = get_manifest(self.client, endpoint, &path, &what)?;
+                descriptor.check(&bytes).map_err(wrong)?;
+                Ok(bytes)
+            })
         } else {
             let path = format!("blobs/{digest}");
-            retry(|| {
-                let request = Request {
-                    reference: &self.reference,
-                    path: &path,
-                    accept: "*/*",
-                    from: 0,
-                    what: &what,
-                };
-                read_limited(self.client.get_once(&request)?, limit, &self.reference, &what)
+            at_any(&self.endpoints, |endpoint| {
+                retry(&self.client.stop, || {
+                    let response = get(self.client, endpoint, &path, &[], &what)?;
+                    let bytes = read_limited(response, limit, endpoint, &what)?;
+                    descriptor.check(&bytes).map_err(wrong)?;
+                    Ok(bytes)
+                })
             })
-            .map_err(remote)?
-        };
-        descriptor.check(&bytes)?;
+        }
+        .map_err(remote)?;
         documents().insert(digest, bytes.clone());
         Ok(bytes)
     }
 }
 
-/// Fetches an image whose manifest is known, as a graph names it, and keeps it in the store.
+/// Does something with each item on a few threads of their own: waiting for the network must not
+/// hold up the build's pool. After a failure nothing more is begun.
+pub(super) fn in_parallel<T: Sync>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), RegistryError> + Sync,
+) -> Result<(), RegistryError> {
+    let next = AtomicUsize::new(0);
+    let results = thread::scope(|scope| {
+        let workers: Vec<_> = (0..PARALLEL.min(items.len()))
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = work(item) {
+                            next.store(items.len(), Ordering::Relaxed);
+                            return Err(error);
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Vec<_>>()
+    });
+    results.into_iter().collect()
+}
+
+/// Fetches an image whose manifest is known, as a graph names it, unpacks its layers on the way and
+/// keeps it in the store.
 pub fn fetch(
     client: &Client,
     store: &Store,
@@ -307,7 +307,7 @@ pub fn fetch(
             reason: "it is an index, but an image manifest was expected".to_owned(),
         });
     }
-    remote.fetch(store, &image, progress)?;
+    remote.fetch(store, &image, Unpacking::WhileFetching, progress)?;
     keep(store, &pinned, manifest)
 }
 
@@ -322,7 +322,7 @@ pub fn pull(
 ) -> Result<Resolved, RegistryError> {
     let remote = Remote::open(client, reference)?;
     let image = remote.resolve(platform)?;
-    remote.fetch(store, &image, progress)?;
+    remote.fetch(store, &image, Unpacking::Later, progress)?;
     keep(store, reference, &image.descriptor.digest)?;
     Ok(image)
 }

@@ -3,14 +3,17 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
 use rbc_ir::{Digest, Platform};
 use rbc_runtime::{
     image::{self, Reference},
-    registry::{self, Client},
+    registry::{self, Client, ClientOptions, CredentialFiles},
 };
 
 use crate::support::{LayoutDir, Place, Registry, tar_of};
@@ -254,8 +257,8 @@ fn refusals_name_the_reference_and_the_reason() {
     let shown =
         text.split("sha256:").map(|part| part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
     insta::assert_snapshot!(shown.collect::<Vec<_>>().join("DIGEST"), @"
-        HOST/some/image:1: pull access denied, the repository does not exist or needs authentication, which rbc cannot give yet: not for you [31m
-        HOST/some/image:1: pull access denied, the repository does not exist or needs authentication, which rbc cannot give yet
+        HOST/some/image:1: access denied by HOST: it does not exist, or needs authentication (`rbc login HOST`): not for you [31m
+        HOST/some/image:1: access denied by HOST: it does not exist, or needs authentication (`rbc login HOST`)
         HOST/some/image:1: HOST names a token service without TLS: ftp://x
         HOST/some/image:1: HOST answered 418 I'm a teapot: short and stout
         HOST/some/image:1: manifest DIGEST: expected value at line 1 column 1
@@ -302,4 +305,119 @@ fn https_needs_a_known_authority() {
     let said = [strange.stdout, strange.stderr].concat();
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains("cannot reach") && said.contains("certificate"), "{said}");
+}
+
+/// A client with this content of a credential file.
+fn client_with(place: &Place, credentials: &str) -> Client {
+    let path = place.path("auth.json");
+    std::fs::write(&path, credentials).expect("write");
+    Client::with(ClientOptions {
+        credentials: CredentialFiles::only(path),
+        ..ClientOptions::default()
+    })
+}
+
+fn header(request: &str, name: &str) -> Option<String> {
+    request.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    })
+}
+
+#[test]
+fn passwords_do_not_follow_redirects() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let elsewhere = one_image(&layout, &image, |request, data| {
+        assert_eq!(header(request, "authorization"), None, "{request}");
+        response("200 OK", "", &data)
+    });
+    let host = serve(move |request| {
+        match header(request, "authorization") {
+            None if request.contains("/v2/some") => {
+                let challenge = "WWW-Authenticate: Basic realm=\"x\"\r\n";
+                return response("401 Unauthorized", challenge, b"");
+            }
+            Some(sent) => assert_eq!(sent, "Basic dXNlcjpzZWNyZXQ="),
+            None => {}
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        let to = format!("Location: http://{elsewhere}{path}\r\n");
+        response("307 Temporary Redirect", &to, b"")
+    });
+    let client =
+        client_with(&place, &format!(r#"{{"auths":{{"{host}":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#));
+    let name = format!("{host}/some/image:1").parse().expect("name");
+    let pulled = registry::pull(&client, &place.store, &name, &Platform::host(), &|_, _| {});
+    assert_eq!(pulled.expect("pull").descriptor.digest, image.digest);
+}
+
+#[test]
+fn a_refresh_token_is_exchanged_by_post() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let open = one_image(&layout, &image, |_, data| response("200 OK", "", &data));
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let host = serve(move |request| {
+        if request.starts_with("POST /token ") {
+            // What is posted follows the head, which is all that is read here.
+            assert_eq!(header(request, "authorization"), None);
+            let kind = header(request, "content-type");
+            assert_eq!(kind.as_deref(), Some("application/x-www-form-urlencoded"));
+            count.fetch_add(1, Ordering::Relaxed);
+            return response("200 OK", "", br#"{"access_token":"new","expires_in":300}"#);
+        }
+        if request.contains("/v2/some") && header(request, "authorization").is_none() {
+            let host = header(request, "host").expect("host");
+            let challenge =
+                format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\n");
+            return response("401 Unauthorized", &challenge, b"");
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        response("307 Temporary Redirect", &format!("Location: http://{open}{path}\r\n"), b"")
+    });
+    let client =
+        client_with(&place, &format!(r#"{{"auths":{{"{host}":{{"identitytoken":"long"}}}}}}"#));
+    let name = format!("{host}/some/image:1").parse().expect("name");
+    let pulled = registry::pull(&client, &place.store, &name, &Platform::host(), &|_, _| {});
+    assert_eq!(pulled.expect("pull").descriptor.digest, image.digest);
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "the token is kept");
+}
+
+#[test]
+fn layers_are_unpacked_while_they_come() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    // The second half comes only in the second answer.
+    let host = one_image(&layout, &image, |request, data| match header(request, "range") {
+        None if data.len() > 1000 => {
+            let mut cut = response("200 OK", "", &data);
+            cut.truncate(cut.len() / 2);
+            cut
+        }
+        // A server without ranges sends all of it again.
+        _ => response("200 OK", "", &data),
+    });
+    let name = format!("{host}/some/image:1").parse().expect("name");
+    registry::fetch(&Client::new(), &place.store, &name, &image.digest, &|_, _| {}).expect("fetch");
+    let layers = image::layers_of(&place.store, &image.digest).expect("layers");
+    assert!(layers.iter().all(|layer| place.store.has_layer(&layer.id)));
+}
+
+#[test]
+fn damage_on_the_way_is_repaired_by_another_try() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let asked = AtomicU64::new(0);
+    let host = one_image(&layout, &image, move |_, mut data| {
+        if data.len() > 1000 && asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            data[500] ^= 1;
+        }
+        response("200 OK", "", &data)
+    });
+    let name = format!("{host}/some/image:1").parse().expect("name");
+    registry::fetch(&Client::new(), &place.store, &name, &image.digest, &|_, _| {}).expect("fetch");
+    let layers = image::layers_of(&place.store, &image.digest).expect("layers");
+    assert!(layers.iter().all(|layer| place.store.has_layer(&layer.id)));
 }
