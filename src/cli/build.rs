@@ -14,6 +14,7 @@ Examples:
   rbc build -t app .                          into the local image store
   rbc build -o out .                          files of the last stage into a folder
   rbc build -o type=oci,dest=app.tar .        an OCI layout tar
+  rbc build -t ghcr.io/me/app:1 --push .      to a registry (see rbc login)
   rbc build -t app -o type=docker,dest=app.tar . && docker load -i app.tar
   rbc build --target test --build-arg V=1 -f docker/Dockerfile .
   rbc build --secret id=token,src=token.txt .";
@@ -144,12 +145,15 @@ pub struct BuildFlags {
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub tag: Vec<String>,
     /// Where the result goes: a folder, `-` for a tar, or
-    /// type=oci|docker|tar|local|image,dest=PATH
+    /// type=oci|docker|tar|local|image|registry,dest=PATH
     #[arg(short, long, value_name = "DEST", value_parser = OutputSpec::parse)]
     pub output: Vec<OutputSpec>,
     /// Put the image into the local store, even with another output
     #[arg(long)]
     pub load: bool,
+    /// Send the image to the registries of its names, as type=registry does
+    #[arg(long)]
+    pub push: bool,
     /// Secret for RUN --mount=type=secret
     #[arg(long, value_name = "id=ID,src=FILE|env=NAME", value_parser = values::secret)]
     pub secret: Vec<SecretSpec>,
@@ -187,8 +191,6 @@ pub struct BuildFlags {
 /// Options of `docker build` that rbc knows of and refuses, rather than to do less than asked.
 #[derive(Debug, Args)]
 pub struct UnsupportedFlags {
-    #[arg(long, hide = true)]
-    pub push: bool,
     #[arg(long, hide = true, value_name = "SPEC")]
     pub cache_from: Vec<String>,
     #[arg(long, hide = true, value_name = "SPEC")]
@@ -206,7 +208,6 @@ impl UnsupportedFlags {
     pub fn given(&self) -> Option<&'static str> {
         let asks = |value: &Option<String>| value.as_ref().is_some_and(|v| v != "false");
         [
-            ("--push", self.push),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
             ("--provenance", asks(&self.provenance)),

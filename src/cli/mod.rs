@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
-pub use registry::{LoginArgs, LogoutArgs};
+pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use values::{BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
@@ -61,6 +61,12 @@ pub enum Command {
     Tag(TagArgs),
     /// Remove images
     Rmi(RmiArgs),
+    /// Send an image of the local store to a registry
+    #[command(after_help = registry::PUSH_EXAMPLES)]
+    Push(PushArgs),
+    /// Bring an image of a registry into the local store
+    #[command(after_help = registry::PULL_EXAMPLES)]
+    Pull(PullArgs),
     /// Tell rbc who you are to a registry
     #[command(after_help = registry::LOGIN_EXAMPLES)]
     Login(LoginArgs),

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use rbc_ir::Platform;
+
+use super::ProgressKind;
 
 pub const LOGIN_EXAMPLES: &str = "\
 Examples:
@@ -44,4 +47,66 @@ pub struct LogoutArgs {
     /// File that the credentials are in
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+}
+
+pub const PUSH_EXAMPLES: &str = "\
+Examples:
+  rbc push ghcr.io/me/app:1
+  rbc push app:1 ghcr.io/me/app:1 ghcr.io/me/app:latest
+  rbc push --compression zstd app:1 localhost:5000/app:1
+
+Layers that the registry has are not sent again.";
+
+/// `rbc push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// Name or id of the image
+    pub image: String,
+    /// Names that it gets in registries [default: its own]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Compression of layers that have none, as they have after a build for the local store
+    #[arg(long, value_enum, default_value_t)]
+    pub compression: PushCompression,
+    /// Pack layers with another compression again
+    #[arg(long)]
+    pub force_compression: bool,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
+    pub progress: ProgressKind,
+    /// Show nothing but the digest of what was pushed
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PushCompression {
+    /// Understood everywhere
+    #[default]
+    Gzip,
+    /// Smaller and quicker, for current tools
+    Zstd,
+    /// Leave layers without compression
+    Uncompressed,
+}
+
+pub const PULL_EXAMPLES: &str = "\
+Examples:
+  rbc pull alpine:3.20
+  rbc pull --platform linux/arm64 alpine:3.20";
+
+/// `rbc pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// Name of the image
+    pub image: String,
+    /// The platform to choose from an index [default: this machine]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
+    pub progress: ProgressKind,
+    /// Show nothing but the digest of the image
+    #[arg(short, long)]
+    pub quiet: bool,
 }

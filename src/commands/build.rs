@@ -9,21 +9,21 @@ use std::{
 };
 
 use anyhow::Context;
-use rbc_ir::{Graph, Op, Source};
+use rbc_ir::{Digest, Graph, Op, Source};
 use rbc_runtime::{
     build::{BuildError, BuildOptions, Contexts, build as run_graph},
     export::{
-        self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Target,
+        self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Push, Target,
     },
-    image::{ImageError, Reference},
+    image::{Descriptor, ImageError, Reference},
     layer::Packing,
     progress::{Event, EventSink},
-    registry::{Client, Stop},
+    registry::{Client, Naming, Stop},
     sandbox::Cancel,
     store::Store,
 };
 
-use super::{Failure, Outcome, call, compile, graph, report};
+use super::{Failure, Outcome, call, compile, graph, push, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
@@ -109,6 +109,7 @@ fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFla
     let &Outside { contexts, registry, cancel } = outside;
     let names = names(flags)?;
     let outputs = outputs(flags);
+    check_pushes(&outputs, &names)?;
     let secrets = secrets(&flags.secret)?;
     let ssh_agents = ssh_agents(flags)?;
     let sink = render::sink(flags.progress, flags.quiet);
@@ -155,25 +156,72 @@ fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFla
             return Err(BuildError::Cancelled.into());
         }
         let exported = export_one(store, &targets, output, &export_options, step, &*sink)?;
-        made = made.or(exported.config.map(|config| (config, exported.digest)));
+        let own = if output.names.is_empty() { &names } else { &output.names };
+        if let (Some(root), true) = (&exported.root, output.push != Push::No) {
+            let naming = match output.push {
+                Push::ByDigest => Naming::DigestOnly,
+                _ => Naming::Tags,
+            };
+            let pushed = push::step(store, registry, &root.digest, own, naming, step, &*sink);
+            if let Err(failure) = pushed {
+                sink.finish();
+                return Err(failure);
+            }
+        }
+        made = made.or(exported.root.map(|root| (root, exported.config, own.clone())));
     }
     sink.finish();
-    if let Some((config, digest)) = made {
+    if let Some((root, config, names)) = made {
+        // Like buildx: the id of one platform's image, the digest of an index.
+        let id = config.unwrap_or(root.digest);
         if flags.quiet {
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{config}")?;
+            writeln!(out, "{id}")?;
         }
         if let Some(path) = &flags.iidfile {
-            inputs::write_file(path, config.to_string().as_bytes())?;
+            inputs::write_file(path, id.to_string().as_bytes())?;
         }
         if let Some(path) = &flags.metadata_file {
-            let facts = serde_json::json!({
-                "containerimage.config.digest": config.to_string(),
-                "containerimage.digest": digest.map(|d| d.to_string()),
-                "image.name": names.iter().map(Reference::to_string).collect::<Vec<_>>().join(","),
-            });
+            let facts = metadata(&root, config.as_ref(), &names);
             inputs::write_file(path, &serde_json::to_vec_pretty(&facts)?)?;
         }
+    }
+    Ok(())
+}
+
+/// What buildx writes to `--metadata-file`, under the same keys.
+fn metadata(
+    root: &Descriptor,
+    config: Option<&Digest>,
+    names: &[Reference],
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut facts = serde_json::Map::new();
+    if let Some(config) = config {
+        facts.insert("containerimage.config.digest".to_owned(), config.to_string().into());
+    }
+    let descriptor = serde_json::json!({
+        "mediaType": root.media_type,
+        "digest": root.digest.to_string(),
+        "size": root.size,
+    });
+    facts.insert("containerimage.descriptor".to_owned(), descriptor);
+    facts.insert("containerimage.digest".to_owned(), root.digest.to_string().into());
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(Reference::to_string).collect();
+        facts.insert("image.name".to_owned(), names.join(",").into());
+    }
+    facts
+}
+
+/// A push needs a name; better to say so before the build than after it.
+fn check_pushes(outputs: &[OutputSpec], names: &[Reference]) -> Outcome {
+    let nameless = |output: &OutputSpec| {
+        output.push != Push::No && output.names.is_empty() && names.is_empty()
+    };
+    if outputs.iter().any(nameless) {
+        return Err(Failure::Usage(
+            "a push needs a name: give -t NAME, or name=NAME in the output".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -191,7 +239,7 @@ fn export_one(
         (_, Dest::Stdout) => "exporting to standard output".to_owned(),
         (_, Dest::Path(path)) => format!("exporting to {}", path.display()),
     };
-    let digest = rbc_ir::Digest::of(name.as_bytes());
+    let digest = Digest::of(name.as_bytes());
     let begin = std::time::Instant::now();
     sink.event(Event::StepStarted { step, name: &name, digest: &digest });
     let result = export::export(store, targets, output, options, step, sink);
@@ -212,7 +260,21 @@ fn names(flags: &BuildFlags) -> Result<Vec<Reference>, Failure> {
 /// What was asked for; an image in the local store if nothing was.
 fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
     let mut outputs = flags.output.clone();
-    if outputs.is_empty() || flags.load {
+    if flags.push {
+        let is_image = |output: &&mut OutputSpec| {
+            output.kind == OutputKind::Image(Format::Store) && output.push == Push::No
+        };
+        let mut images = outputs.iter_mut().filter(is_image).peekable();
+        if images.peek().is_some() {
+            images.for_each(|output| output.push = Push::ByName);
+        } else if outputs.iter().all(|output| output.push == Push::No) {
+            let mut output = OutputSpec::new(OutputKind::Image(Format::Store), Dest::Stdout);
+            output.push = Push::ByName;
+            outputs.push(output);
+        }
+    }
+    let is_here = |output: &OutputSpec| output.kind == OutputKind::Image(Format::Store);
+    if outputs.is_empty() || (flags.load && !outputs.iter().any(is_here)) {
         let mut output = OutputSpec::new(OutputKind::Image(Format::Store), Dest::Stdout);
         // Nothing is sent anywhere, so compressing would only cost time.
         output.compression = Packing::None;
@@ -228,7 +290,7 @@ fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
 
 /// The blobs of the graph's base images, to be used as they came.
 fn origins(store: &Store, graph: &Graph) -> Result<Origins, ImageError> {
-    let manifests: Vec<rbc_ir::Digest> = graph
+    let manifests: Vec<Digest> = graph
         .nodes
         .values()
         .filter_map(|node| match &node.op {

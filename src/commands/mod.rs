@@ -9,6 +9,8 @@ mod graph;
 mod images;
 mod login;
 mod plain;
+mod pull;
+mod push;
 mod report;
 
 use crate::{
@@ -32,6 +34,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Images(args) => images::list(&state::open(root)?, &args),
         Command::Tag(args) => images::tag(&state::open(root)?, &args),
         Command::Rmi(args) => images::remove(&state::open(root)?, &args),
+        Command::Push(args) => push::push(&state::open(root)?, &args),
+        Command::Pull(args) => pull::pull(&state::open(root)?, &args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Create(args) => containers::create(&state::open(root)?, &args),

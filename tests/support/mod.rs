@@ -5,6 +5,7 @@
 
 pub mod image;
 pub mod output;
+pub mod proxy;
 pub mod registry;
 pub mod repository;
 pub mod server;

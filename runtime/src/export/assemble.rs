@@ -101,9 +101,12 @@ fn one(
 }
 
 impl Assembled {
-    /// Digest of the first platform's config.
-    pub(super) fn config_digest(&self) -> Digest {
-        self.platforms.first().map_or(self.root.digest, |platform| platform.config_digest)
+    /// Digest of the only platform's config.
+    pub(super) fn config_digest(&self) -> Option<Digest> {
+        match self.platforms.as_slice() {
+            [only] => Some(only.config_digest),
+            _ => None,
+        }
     }
 
     /// Stores configs, manifests and the index.

@@ -75,7 +75,7 @@ pub(super) fn of_targets(
 }
 
 /// A base image's layer: its original blob, unless another compression is forced.
-fn base(
+pub(super) fn base(
     store: &Store,
     id: &LayerId,
     origin: &Origin,
@@ -151,7 +151,7 @@ fn failed(id: &LayerId, error: &io::Error) -> ExportError {
     ExportError::Layer { layer: id.to_string(), reason: error.to_string() }
 }
 
-fn compression_of(kind: &str) -> Packing {
+pub(super) fn compression_of(kind: &str) -> Packing {
     if kind.ends_with("gzip") {
         Packing::Gzip
     } else if kind.ends_with("zstd") {

@@ -12,6 +12,7 @@ mod dest;
 mod error;
 mod files;
 mod folder;
+mod repack;
 mod spec;
 
 use rbc_ir::{Digest, ImageConfig, Platform};
@@ -20,12 +21,13 @@ pub use blob::{Origin, Origins};
 pub(crate) use bundle::{Bundle, Naming};
 pub(crate) use dest::Sink;
 pub use error::ExportError;
+pub use repack::{Repacking, repack};
 pub use spec::{
-    BaseLayers, Dest, Format, MediaTypes, OutputKind, OutputSpec, OutputSpecError, Packaging,
+    BaseLayers, Dest, Format, MediaTypes, OutputKind, OutputSpec, OutputSpecError, Packaging, Push,
 };
 
 use crate::{
-    image::Reference,
+    image::{Descriptor, Reference},
     progress::{Event, EventSink, StepId},
     store::{LayerId, Store},
     tree::LayerStack,
@@ -56,10 +58,18 @@ pub struct ExportOptions {
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
-    /// Digest of the manifest, or of the index of several platforms. `None` for `tar` and `local`.
-    pub digest: Option<Digest>,
-    /// Digest of the first target's config, which is the image's id. `None` for `tar` and `local`.
+    /// The manifest, or the index of several platforms. `None` for `tar` and `local`.
+    pub root: Option<Descriptor>,
+    /// Digest of the config, which is the image's id. `None` for several platforms, and for `tar`
+    /// and `local`.
     pub config: Option<Digest>,
+}
+
+impl Exported {
+    /// Digest of the manifest or index.
+    pub fn digest(&self) -> Option<Digest> {
+        self.root.as_ref().map(|root| root.digest)
+    }
 }
 
 /// Writes `targets` (one for each platform) to one output. Events are those of step `step`.
@@ -79,7 +89,7 @@ pub fn export(
         OutputKind::Image(format) => {
             let image = assemble::image(store, targets, output, options)?;
             let exported =
-                Exported { digest: Some(image.root.digest), config: Some(image.config_digest()) };
+                Exported { root: Some(image.root.clone()), config: image.config_digest() };
             match format {
                 Format::Store => {
                     image.put(store)?;
@@ -132,7 +142,7 @@ pub fn export(
                     folder::write(tree, &dest.join(folder), &times)?;
                 }
             }
-            Ok(Exported { digest: None, config: None })
+            Ok(Exported { root: None, config: None })
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct OutputSpec {
     pub annotations: BTreeMap<String, String>,
     /// Annotations of the index of several platforms.
     pub index_annotations: BTreeMap<String, String>,
+    /// Whether the image goes to the registries of its names.
+    pub push: Push,
     /// Whether each platform's files get a folder of their own; `None` is yes for several.
     pub platform_split: Option<bool>,
 }
@@ -71,6 +73,18 @@ pub enum BaseLayers {
     Keep,
     /// They are packed again if their compression differs (`force-compression`).
     Recompress,
+}
+
+/// Whether an image goes to registries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Push {
+    /// It stays here.
+    #[default]
+    No,
+    /// Its names stand for it there.
+    ByName,
+    /// It can be had there by its digest only (`push-by-digest`).
+    ByDigest,
 }
 
 /// The two families of media types.
@@ -161,6 +175,7 @@ impl OutputSpec {
             packaging: Packaging::default(),
             annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),
+            push: Push::default(),
             platform_split: None,
         }
     }
@@ -199,15 +214,13 @@ impl OutputSpec {
             Some("image") => OutputKind::Image(Format::Store),
             Some("tar") => OutputKind::Tar,
             Some("local") => OutputKind::Local,
-            Some("registry") => {
-                return Err(missing(spec, "rbc cannot push to a registry yet"));
-            }
+            Some("registry") => OutputKind::Image(Format::Store),
             Some(value) => {
                 return Err(OutputSpecError::Value {
                     spec: spec.to_owned(),
                     key: "type".to_owned(),
                     value: value.to_owned(),
-                    want: "oci, docker, image, tar or local",
+                    want: "oci, docker, image, registry, tar or local",
                 });
             }
             None => return Err(missing(spec, "type is missing")),
@@ -216,8 +229,19 @@ impl OutputSpec {
             return Err(missing(spec, "dest is missing"));
         }
         let mut out = Self::new(kind, dest.unwrap_or(Dest::Stdout));
+        if last("type").is_some_and(|kind| kind == "registry") {
+            out.push = Push::ByName;
+        }
         for (key, value) in &pairs {
             out.set(spec, key, value)?;
+        }
+        let by_digest =
+            |value: &String| matches!(value.to_ascii_lowercase().as_str(), "1" | "t" | "true");
+        if out.push == Push::ByName && last("push-by-digest").is_some_and(by_digest) {
+            out.push = Push::ByDigest;
+        }
+        if out.push != Push::No && kind != OutputKind::Image(Format::Store) {
+            return Err(missing(spec, "only type=image and type=registry can be pushed"));
         }
         if out.packaging == Packaging::Folder && !matches!(out.dest, Dest::Path(_)) {
             return Err(missing(spec, "tar=false needs dest=DIR"));
@@ -268,12 +292,26 @@ impl OutputSpec {
             }
             "platform-split" => self.platform_split = Some(flag()?),
             // rbc's layers are always written with reproducible times.
-            "rewrite-timestamp" | "store" | "unpack" => {
+            "rewrite-timestamp" | "store" | "unpack" | "name-canonical" => {
                 flag()?;
             }
             "push" => {
+                self.push = match (flag()?, self.push) {
+                    (true, Push::No) => Push::ByName,
+                    (true, already) => already,
+                    (false, _) => Push::No,
+                };
+            }
+            // Says how, not whether: see the end of `parse`.
+            "push-by-digest" => {
+                flag()?;
+            }
+            "registry.insecure" => {
                 if flag()? {
-                    return Err(missing(spec, "rbc cannot push to a registry yet"));
+                    return Err(missing(
+                        spec,
+                        "say insecure = true of the registry in config.toml",
+                    ));
                 }
             }
             lower => {
@@ -357,8 +395,12 @@ mod tests {
             Ok(o) => {
                 let names: Vec<String> = o.names.iter().map(Reference::familiar).collect();
                 format!(
-                    "{:?} {:?} {names:?} {:?} {:?}",
-                    o.kind, o.dest, o.compression, o.media_types
+                    "{:?} {:?} {names:?} {:?} {:?}{}",
+                    o.kind,
+                    o.dest,
+                    o.compression,
+                    o.media_types,
+                    if o.push == Push::No { String::new() } else { format!(" {:?}", o.push) }
                 )
             }
             Err(error) => error.to_string(),
@@ -389,6 +431,9 @@ mod tests {
             "type=oci,what=1",
             "type=image,push=true",
             "type=registry",
+            "type=registry,push=false",
+            "type=image,push=true,push-by-digest=true",
+            "type=oci,dest=x,push=true",
             "type=oci,\"dest=a",
             "type=image,name=A",
             "a,b",
@@ -412,10 +457,13 @@ mod tests {
         type=oci,nokey                           -> output "type=oci,nokey": want key=value, not "nokey"
         type=oci,tar=false                       -> output "type=oci,tar=false": tar=false needs dest=DIR
         type=oci,tar=x                           -> output "type=oci,tar=x": tar is "x", want true or false
-        type=what                                -> output "type=what": type is "what", want oci, docker, image, tar or local
+        type=what                                -> output "type=what": type is "what", want oci, docker, image, registry, tar or local
         type=oci,what=1                          -> output "type=oci,what=1": unknown key "what"
-        type=image,push=true                     -> output "type=image,push=true": rbc cannot push to a registry yet
-        type=registry                            -> output "type=registry": rbc cannot push to a registry yet
+        type=image,push=true                     -> Image(Store) Stdout [] Gzip Oci ByName
+        type=registry                            -> Image(Store) Stdout [] Gzip Oci ByName
+        type=registry,push=false                 -> Image(Store) Stdout [] Gzip Oci
+        type=image,push=true,push-by-digest=true -> Image(Store) Stdout [] Gzip Oci ByDigest
+        type=oci,dest=x,push=true                -> output "type=oci,dest=x,push=true": only type=image and type=registry can be pushed
         type=oci,"dest=a                         -> output "type=oci,\"dest=a": a quotation mark is missing
         type=image,name=A                        -> output "type=image,name=A": invalid reference format: "A": repository name (library/A) must be lowercase
         a,b                                      -> output "a,b": want key=value, not "a"

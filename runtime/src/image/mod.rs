@@ -35,6 +35,6 @@ pub use save::{SaveFormat, save};
 pub use unpack::{ImageLayer, layers_of, unpack};
 
 /// Whether a media type says that the document is an index.
-fn is_index_type(kind: &str) -> bool {
+pub(crate) fn is_index_type(kind: &str) -> bool {
     matches!(kind, media_type::INDEX | media_type::DOCKER_INDEX)
 }

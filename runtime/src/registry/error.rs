@@ -17,19 +17,8 @@ pub enum RegistryError {
         message: String,
     },
     /// The registry does not let us.
-    #[error("{what}: access denied by {host}{}{}", asked_as(.who, .domain), said(.message))]
-    Denied {
-        /// Reference or blob.
-        what: String,
-        /// The registry or its token service.
-        host: String,
-        /// The registry's name, for `rbc login`.
-        domain: String,
-        /// As whom we asked; `None` if anonymously.
-        who: Option<String>,
-        /// What the registry said; may be empty.
-        message: String,
-    },
+    #[error(transparent)]
+    Denied(Box<Denial>),
     /// Another answer than the wanted one.
     #[error("{what}: {host} answered {status}{}", said(.message))]
     Status {
@@ -105,6 +94,22 @@ pub enum RegistryError {
     /// The user wants everything to end.
     #[error("cancelled")]
     Stopped,
+}
+
+/// Who was not let in where.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: access denied by {host}{}{}", asked_as(.who, .domain), said(.message))]
+pub struct Denial {
+    /// Reference or blob.
+    pub what: String,
+    /// The registry or its token service.
+    pub host: String,
+    /// The registry's name, for `rbc login`.
+    pub domain: String,
+    /// As whom we asked; `None` if anonymously.
+    pub who: Option<String>,
+    /// What the registry said; may be empty.
+    pub message: String,
 }
 
 fn said(message: &str) -> String {

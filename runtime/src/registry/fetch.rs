@@ -69,11 +69,17 @@ impl BlobSource<'_> {
                 Ok(())
             }
         };
-        match attempt() {
+        let done = match attempt() {
             // What was damaged on its way may arrive whole at the second time.
             Err(error) if is_damage(&error) => attempt(),
             done => done,
+        };
+        done?;
+        // A push to another repository there can then do without sending it.
+        if let Some(Endpoint { domain, repository, .. }) = self.endpoints.last() {
+            store.note_blob_place(&blob.digest, domain, repository).map_err(|e| self.local(e))?;
         }
+        Ok(())
     }
 
     fn fetch_and_unpack(

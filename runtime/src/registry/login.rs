@@ -3,7 +3,7 @@
 use ureq::http::{Method, StatusCode, Uri, header};
 
 use super::{
-    Client, RegistryError, Secret,
+    Client, Denial, RegistryError, Secret,
     auth::Challenge,
     client::{error_message, success},
     hosts::Endpoint,
@@ -42,12 +42,14 @@ impl Client {
                 what: domain,
             })
         };
-        let denied = |host: &str, message: String| RegistryError::Denied {
-            what: domain.to_owned(),
-            host: host.to_owned(),
-            domain: domain.to_owned(),
-            who: Some(secret.who()),
-            message,
+        let denied = |host: &str, message: String| {
+            RegistryError::Denied(Box::new(Denial {
+                what: domain.to_owned(),
+                host: host.to_owned(),
+                domain: domain.to_owned(),
+                who: Some(secret.who()),
+                message,
+            }))
         };
         let settle = |answer: Answer| match answer.response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

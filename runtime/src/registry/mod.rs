@@ -3,7 +3,7 @@
 //! A small blocking client for what builds need. `transport` makes single HTTP exchanges, `token`
 //! and `auth` answer a registry's challenge with what `credentials` has, `retry` decides about
 //! another attempt, and [`Client`] ties them together. `pull` turns requests into images, whose blobs
-//! `fetch` brings. What arrives is believed only after its digest was computed; headers that name a digest are not.
+//! `fetch` brings; `push` and `upload` are the way back. What arrives is believed only after its digest was computed; headers that name a digest are not.
 
 mod auth;
 mod client;
@@ -13,17 +13,21 @@ mod fetch;
 mod hosts;
 mod login;
 mod pull;
+mod push;
 mod retry;
 mod token;
 mod token_service;
 mod transport;
+mod upload;
 
 pub use client::{Client, ClientOptions};
 pub use credentials::{
     CredentialError, CredentialFile, CredentialFiles, Credentials, Kept, Secret,
 };
-pub use error::RegistryError;
+pub use error::{Denial, RegistryError};
 pub use hosts::{HostSettings, Registries};
 pub use pull::{Progress, Remote, Unpacking, fetch, pull};
+pub use push::{Naming, Pushed, push};
 pub use retry::Stop;
 pub(crate) use transport::{is_loopback, system_roots};
+pub use upload::Sent;

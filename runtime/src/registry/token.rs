@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ureq::http::header;
 
 use super::{
-    CredentialFiles, Credentials, RegistryError, Secret,
+    CredentialFiles, Credentials, Denial, RegistryError, Secret,
     auth::Challenge,
     client::error_message,
     hosts::Endpoint,
@@ -54,8 +54,11 @@ pub(super) struct Authority {
     /// What hosts have asked for.
     challenges: Mutex<HashMap<String, Challenge>>,
     /// By host and scopes; each has a lock of its own, so that only one thread asks for it.
-    grants: Mutex<HashMap<(String, Vec<Scope>), Arc<Mutex<Option<Grant>>>>>,
+    grants: Mutex<HashMap<(String, Vec<Scope>), Slot>>,
 }
+
+/// Where a grant is kept, locked while it is asked for.
+type Slot = Arc<Mutex<Option<Grant>>>;
 
 /// A header that opens a door for some time.
 #[derive(Clone)]
@@ -153,16 +156,16 @@ impl Authority {
             Ok(Some(found)) => Some(format!("{} ({})", found.secret.who(), found.origin)),
             _ => None,
         };
-        RegistryError::Denied {
+        RegistryError::Denied(Box::new(Denial {
             what: asker.what.to_owned(),
             host: host.to_owned(),
             domain: endpoint.domain.clone(),
             who,
             message,
-        }
+        }))
     }
 
-    fn slot(&self, asker: &Asker<'_>) -> Arc<Mutex<Option<Grant>>> {
+    fn slot(&self, asker: &Asker<'_>) -> Slot {
         let key = (asker.endpoint.host.clone(), asker.scopes.to_vec());
         Arc::clone(lock(&self.grants).entry(key).or_default())
     }

@@ -110,22 +110,34 @@ impl Db {
             connection.pragma_update(None, "journal_mode", "wal")?;
         }
         connection.pragma_update(None, "synchronous", "normal")?;
-        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if known == 0 {
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = 1; COMMIT;"
-            ))?;
-        }
+        migrate(&connection)?;
         Ok(Self(Mutex::new(connection)))
     }
 
     /// The connection. A thread that panicked while holding it has left no transaction open.
-    fn get(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn get(&self) -> MutexGuard<'_, Connection> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn now() -> i64 {
+/// The steps from an empty index to the present one; `PRAGMA user_version` counts those done. Each
+/// may be run twice, since two processes may begin at the same time.
+const MIGRATIONS: [&str; 2] = [SCHEMA, super::blob_places::SCHEMA];
+
+/// Brings an older index up to date.
+fn migrate(connection: &Connection) -> Result<()> {
+    let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = usize::try_from(known).unwrap_or(0);
+    for (at, step) in MIGRATIONS.iter().enumerate().skip(done) {
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {step} PRAGMA user_version = {}; COMMIT;",
+            at + 1
+        ))?;
+    }
+    Ok(())
+}
+
+pub(super) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }
 

@@ -16,6 +16,7 @@
 //! | `logs/<build>/<step>.log` | what steps printed |
 //! | `tmp/<session>/` | work in progress of one process |
 
+mod blob_places;
 mod blobs;
 mod db;
 mod layers;

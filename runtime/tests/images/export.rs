@@ -116,7 +116,7 @@ fn oci_archives_are_accepted_and_reproducible() {
     assert_eq!(bytes, fs::read(first.out()).expect("read"));
 
     let shown = skopeo(&["inspect", &format!("oci-archive:{}", first.out())]);
-    assert!(shown.contains(&exported.digest.expect("digest").to_string()), "{shown}");
+    assert!(shown.contains(&exported.digest().expect("digest").to_string()), "{shown}");
     assert!(shown.contains(r#""Created": "2001-09-09T01:46:40Z""#), "{shown}");
     let docker = format!("docker-archive:{}:x:1", first.place.path("docker.tar").display());
     skopeo(&["copy", &format!("oci-archive:{}", first.out()), &docker]);
@@ -168,7 +168,7 @@ fn docker_archives_are_read_by_skopeo_and_by_rbc() {
     skopeo(&["copy", &format!("docker-archive:{}:org/app:2", built.out()), &bundle]);
     let other = Place::new();
     let loaded = image::load(&other.store, Source::Path(built.out().into())).expect("load");
-    assert_eq!(loaded[0].digest, exported.digest.expect("digest"));
+    assert_eq!(loaded[0].digest, exported.digest().expect("digest"));
     assert_eq!(loaded[0].names[0].familiar(), "org/app:2");
 }
 
@@ -178,7 +178,7 @@ fn every_compression_unpacks_to_the_same_layers() {
     let mut manifests = Vec::new();
     for compression in ["gzip", "zstd", "uncompressed"] {
         let spec = format!("type=oci,dest=OUT,compression={compression},force-compression=true");
-        manifests.push(built.export(&spec).digest.expect("digest"));
+        manifests.push(built.export(&spec).digest().expect("digest"));
         let other = Place::new();
         image::load(&other.store, Source::Path(built.out().into())).expect("load");
         let layers =
@@ -200,7 +200,7 @@ fn merged_files_are_written_as_tar_and_folder() {
     assert_eq!(listing(Path::new(&built.out())), MERGED);
     let tar = built.place.path("out.tar");
     let exported = built.export(&format!("type=tar,dest={}", tar.display()));
-    assert_eq!(exported, Exported { digest: None, config: None });
+    assert_eq!(exported, Exported { root: None, config: None });
     let listed = run("tar", "tar", &["--numeric-owner", "-tf", &tar.display().to_string()]);
     assert_eq!(listed.lines().collect::<Vec<_>>(), ["app/", "app/run", "etc/", "new"]);
 }
@@ -211,7 +211,7 @@ fn named_images_go_to_the_store() {
     let exported = built.export("type=image");
     let store = &built.place.store;
     let found = image::find(store, "org/app:2").expect("found");
-    assert_eq!(Some(found), exported.digest);
+    assert_eq!(Some(found), exported.digest());
     let rows = image::list(store).expect("list");
     let row = rows.iter().find(|row| row.repository.as_deref() == Some("org/app")).expect("row");
     assert_eq!(row.id, exported.config);
@@ -228,7 +228,7 @@ fn several_platforms_become_one_index() {
     let exported = built.export_targets(&targets, "type=oci,dest=OUT");
     let raw = skopeo(&["inspect", "--raw", &format!("oci-archive:{}", built.out())]);
     assert!(raw.contains("s390x") && raw.contains(&Platform::host().architecture), "{raw}");
-    assert_eq!(Digest::of(raw.as_bytes()), exported.digest.expect("digest"));
+    assert_eq!(Digest::of(raw.as_bytes()), exported.digest().expect("digest"));
     built.export_targets(&targets, "type=local,dest=OUT.d");
     let folder = format!("{}.d", built.out());
     assert_eq!(listing(&Path::new(&folder).join("linux_s390x")), MERGED);
@@ -246,7 +246,7 @@ fn images_from_scratch_may_have_no_layer() {
     let exported = built.export_targets(&[target], "type=oci,dest=OUT");
     let other = Place::new();
     image::load(&other.store, Source::Path(built.out().into())).expect("load");
-    let layers = image::unpack(&other.store, &exported.digest.expect("digest"));
+    let layers = image::unpack(&other.store, &exported.digest().expect("digest"));
     assert!(layers.expect("unpack").is_empty());
 }
 
