@@ -5,6 +5,7 @@
 mod base_image;
 mod cli;
 mod commands;
+mod config;
 mod inputs;
 mod inspect;
 mod registries;

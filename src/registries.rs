@@ -1,10 +1,26 @@
-//! The client for registries that a run of rbc uses, with this user's credentials.
+//! The client for registries that a run of rbc uses: with this user's settings and credentials.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
 use rbc_runtime::registry::{Client, ClientOptions, CredentialFiles, Stop};
 
-/// A client that goes by the environment. It ends its transfers when `stop` says so.
-pub fn client(stop: Stop) -> Result<Client> {
+use crate::{commands::Failure, config::Config};
+
+/// A client that goes by the config files and the environment. It ends its transfers when `stop`
+/// says so.
+pub fn client(stop: Stop) -> Result<Client, Failure> {
+    let mut registries = Config::load()?.registries();
+    registries.add_containers_conf()?;
+    for dir in ["/etc/docker/certs.d", "/etc/containers/certs.d"] {
+        registries.add_certificates(dir.into());
+    }
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+    if let Some(config) = config {
+        registries.add_certificates(config.join("containers/certs.d"));
+    }
     let credentials = CredentialFiles::from_environment();
-    Ok(Client::with(ClientOptions { credentials, stop, ..ClientOptions::default() }))
+    Ok(Client::with(ClientOptions { registries, credentials, stop }))
 }

@@ -71,7 +71,10 @@ impl<'a> RuntimeResolver<'a> {
         Remote::open(self.registry, &reference)
             .and_then(|remote| remote.resolve(&request.platform))
             .map_err(|error| {
-                failed(error).with_help(format!(
+                // The diagnostic begins with the name as it is written.
+                let text = error.to_string();
+                let bare = text.strip_prefix(&format!("{}: ", reference.familiar()));
+                failed(bare.unwrap_or(&text)).with_help(format!(
                     "{} is not in the local image store either: `rbc images` lists what is, \
                      `rbc load` fills it from an archive",
                     reference.familiar()

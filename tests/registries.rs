@@ -133,3 +133,147 @@ fn podmans_file_may_hold_a_password_for_one_repository() {
     command.args(["build", "d"]).env("REGISTRY_AUTH_FILE", bench.path("auth.json"));
     Run::from(command.output().unwrap()).fails(1, "auth.json: key must be a string at line 2");
 }
+
+/// A certificate authority, a certificate for 127.0.0.1 and one for a client, made by openssl.
+struct Certificates {
+    authority: std::path::PathBuf,
+    server: (std::path::PathBuf, std::path::PathBuf),
+    client: (std::path::PathBuf, std::path::PathBuf),
+}
+
+fn certificates(bench: &Bench) -> Certificates {
+    support::need("openssl", "openssl");
+    let openssl = |arguments: &str| {
+        let output = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .current_dir(bench.path(""))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
+    );
+    bench.write("server.ext", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
+    bench.write("client.ext", "extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n");
+    for name in ["server", "client"] {
+        openssl(&format!(
+            "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+        ));
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
+             -extfile {name}.ext -out {name}.crt"
+        ));
+    }
+    let pair = |name: &str| (bench.path(format!("{name}.crt")), bench.path(format!("{name}.key")));
+    Certificates { authority: bench.path("ca.crt"), server: pair("server"), client: pair("client") }
+}
+
+#[test]
+fn certificates_are_taken_from_the_settings_and_from_certs_d() {
+    let bench = Bench::with_busybox();
+    let made = certificates(&bench);
+    let registry = Registry::with(&RegistryOptions {
+        passwords: true,
+        tls: Some(made.server.clone()),
+        client_authority: Some(made.authority.clone()),
+        ..Default::default()
+    });
+    let host = &registry.host;
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo ok > /ok\n");
+    let login = format!("login -u {USER} -p {PASSWORD} {host}");
+    bench.rbc(&login).fails(1, "certificate");
+    // The authority alone lets us see the registry, not the registry us.
+    let authority = format!("[registry.\"{host}\"]\nca = \"../../ca.crt\"\n");
+    bench.write("config/rbc/config.toml", &authority);
+    bench.rbc(&login).fails(1, "cannot reach");
+    let pair = "keypair = { cert = \"../../client.crt\", key = \"../../client.key\" }\n";
+    bench.write("config/rbc/config.toml", format!("{authority}{pair}"));
+    bench.rbc(&login).ok();
+    bench.rbc(&format!("build -t {host}/app:1 --push c")).ok();
+    // Podman's folders do as well.
+    fs::remove_file(bench.path("config/rbc/config.toml")).unwrap();
+    bench.rbc(&format!("pull {host}/app:1")).fails(1, "certificate");
+    let folder = format!("config/containers/certs.d/{host}");
+    for (from, to) in
+        [(&made.authority, "ca.crt"), (&made.client.0, "me.cert"), (&made.client.1, "me.key")]
+    {
+        bench.write(&format!("{folder}/{to}"), fs::read(from).unwrap());
+    }
+    bench.rbc(&format!("pull {host}/app:1")).ok();
+    bench.write("config/rbc/config.toml", format!("[registry.\"{host}\"]\nca = \"none.crt\"\n"));
+    bench.rbc(&format!("pull {host}/app:1")).fails(1, "config/rbc/none.crt: No such file");
+}
+
+#[test]
+fn an_insecure_registry_need_not_prove_who_it_is() {
+    let bench = Bench::with_busybox();
+    let made = certificates(&bench);
+    let registry =
+        Registry::with(&RegistryOptions { tls: Some(made.server), ..Default::default() });
+    let host = &registry.host;
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo ok > /ok\n");
+    let push = format!("build -t {host}/app:1 --push c");
+    bench.rbc(&push).fails(1, "certificate");
+    bench.write(
+        "config/containers/registries.conf",
+        format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n"),
+    );
+    bench.rbc(&push).ok();
+}
+
+#[test]
+fn mirrors_are_asked_first() {
+    let bench = Bench::new();
+    let (mirror, origin) = (Registry::start(), Registry::start());
+    let archive = bench.path("busybox.tar");
+    image::busybox().write_oci(&archive, "busybox:latest");
+    mirror.push(&archive, "cache/lib/busybox:1");
+    origin.push(&archive, "lib/busybox:2");
+    let from = |tag: &str| {
+        bench.write("c/Dockerfile", format!("FROM {}/lib/busybox:{tag}\n", origin.host));
+        bench.rbc("build --no-cache c")
+    };
+    from("1").fails(1, "not found");
+    bench.write(
+        "config/rbc/config.toml",
+        format!(
+            "[registry.\"{}\"]\nmirrors = [\"127.0.0.1:1\", \"{}/cache\"]\n",
+            origin.host, mirror.host
+        ),
+    );
+    from("1").ok();
+    // What no mirror has comes from the registry.
+    from("2").ok();
+    from("3").fails(1, "not found");
+    let other = bench.write("config/rbc/config.toml", "").path("registries.conf");
+    fs::write(
+        &other,
+        format!(
+            "[[registry]]\nprefix = \"{}/lib\"\nlocation = \"{}/cache/lib\"\n\
+             [[registry]]\nprefix = \"{}/bad\"\nblocked = true\n",
+            origin.host, mirror.host, origin.host
+        ),
+    )
+    .unwrap();
+    let with_conf = |arguments: &str| {
+        let mut command = bench.command();
+        command.args(arguments.split(' ')).env("CONTAINERS_REGISTRIES_CONF", &other);
+        Run::from(command.output().unwrap())
+    };
+    with_conf(&format!("pull {}/lib/busybox:1", origin.host)).ok();
+    with_conf(&format!("pull {}/lib/busybox:2", origin.host)).fails(1, "not found");
+    with_conf(&format!("pull {}/bad/busybox:2", origin.host))
+        .fails(1, "registries.conf blocks its registry");
+}
+
+#[test]
+fn a_mistake_in_the_config_file_is_shown() {
+    let bench = Bench::new();
+    bench.write("config/rbc/config.toml", "[registry.\"h.example\"]\nmirrrors = []\n");
+    let run = bench.rbc("pull h.example/x").fails(1, "config/rbc/config.toml:2:1");
+    assert!(run.stderr.contains("did you mean \"mirrors\"?"), "{}", run.stderr);
+    let mut command = bench.command();
+    command.args(["pull", "h.example/x"]).env("RBC_CONFIG", bench.path("none.toml"));
+    Run::from(command.output().unwrap()).fails(1, "cannot read the config file");
+}

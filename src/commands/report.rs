@@ -86,6 +86,13 @@ pub fn style() -> Style {
     if !plain && std::io::stderr().is_terminal() { Style::Colour } else { Style::Plain }
 }
 
+impl Failure {
+    /// One error with its place.
+    pub fn diagnostic(error: Diagnostic) -> Self {
+        Self::Told(error.render(style()))
+    }
+}
+
 /// Errors of the compiler.
 pub fn diagnostics(diagnostics: &Diagnostics) -> Failure {
     Failure::Told(diagnostics.render(style()))

@@ -72,6 +72,8 @@ impl Bench {
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("REGISTRY_AUTH_FILE")
             .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("RBC_CONFIG")
+            .env_remove("CONTAINERS_REGISTRIES_CONF")
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("DOCKER_CONFIG", self.path("docker"))
             .env("NO_COLOR", "1")

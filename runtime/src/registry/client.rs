@@ -82,9 +82,9 @@ impl Client {
         }
     }
 
-    /// Where a repository may be, the registry itself last.
-    pub(super) fn endpoints(&self, reference: &Reference) -> Vec<Endpoint> {
-        vec![Endpoint::origin(reference.domain(), reference.path())]
+    /// Where a repository may be: mirrors first, the registry itself last.
+    pub(super) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, RegistryError> {
+        self.transport.registries().endpoints(reference)
     }
 
     /// The address of `path` (`manifests/latest`) in an endpoint's repository.

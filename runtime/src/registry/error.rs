@@ -91,9 +91,69 @@ pub enum RegistryError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// The settings cannot be used.
+    #[error("{what}: {source}")]
+    Settings {
+        /// Reference or registry.
+        what: String,
+        /// What is wrong.
+        source: Box<SettingsError>,
+    },
+    /// The settings forbid it.
+    #[error("{what}: {} blocks its registry", file.display())]
+    Blocked {
+        /// Reference.
+        what: String,
+        /// The file that says so.
+        file: PathBuf,
+    },
+    /// Neither a mirror nor the registry works.
+    #[error("{last} (before that: {})", mirrors.join("; "))]
+    Everywhere {
+        /// What happened at the registry.
+        last: Box<RegistryError>,
+        /// What happened at its mirrors.
+        mirrors: Vec<String>,
+    },
     /// The user wants everything to end.
     #[error("cancelled")]
     Stopped,
+}
+
+/// Why settings of registries cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A file or folder cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}:{line}:{column}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A certificate without its key.
+    #[error(
+        "{}: its key {} is missing",
+        certificate.display(), key.file_name().unwrap_or_default().display()
+    )]
+    NoKey {
+        /// The certificate.
+        certificate: PathBuf,
+        /// Where its key should be.
+        key: PathBuf,
+    },
 }
 
 /// Who was not let in where.

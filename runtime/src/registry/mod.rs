@@ -2,11 +2,13 @@
 //!
 //! A small blocking client for what builds need. `transport` makes single HTTP exchanges, `token`
 //! and `auth` answer a registry's challenge with what `credentials` has, `retry` decides about
-//! another attempt, and [`Client`] ties them together. `pull` turns requests into images, whose blobs
+//! another attempt, `hosts` knows mirrors and certificates, and [`Client`] ties them together. `pull` turns requests into images, whose blobs
 //! `fetch` brings; `push` and `upload` are the way back. What arrives is believed only after its digest was computed; headers that name a digest are not.
 
 mod auth;
+mod certificates;
 mod client;
+mod containers;
 mod credentials;
 mod error;
 mod fetch;
@@ -24,8 +26,8 @@ pub use client::{Client, ClientOptions};
 pub use credentials::{
     CredentialError, CredentialFile, CredentialFiles, Credentials, Kept, Secret,
 };
-pub use error::{Denial, RegistryError};
-pub use hosts::{HostSettings, Registries};
+pub use error::{Denial, RegistryError, SettingsError};
+pub use hosts::{HostSettings, Mirror, Registries, Serves};
 pub use pull::{Progress, Remote, Unpacking, fetch, pull};
 pub use push::{Naming, Pushed, push};
 pub use retry::Stop;

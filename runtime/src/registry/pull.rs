@@ -67,7 +67,7 @@ impl<'a> Remote<'a> {
             (Some(digest), _) => format!("manifests/{digest}"),
             (None, tag) => format!("manifests/{}", tag.unwrap_or("latest")),
         };
-        let endpoints = client.endpoints(reference);
+        let endpoints = client.endpoints(reference)?;
         let (root, bytes) = at_any(&endpoints, |endpoint| {
             let (bytes, kind) = get_manifest(client, endpoint, &path, &what)?;
             let root = Descriptor::of(&kind, &bytes);
@@ -202,20 +202,28 @@ fn read_limited(
     Ok(bytes)
 }
 
-/// Tries one place after the other; the last one's failure counts.
+/// Tries one place after the other. If all fail, the last one's failure counts.
 pub(super) fn at_any<T>(
     endpoints: &[Endpoint],
     mut attempt: impl FnMut(&Endpoint) -> Result<T, RegistryError>,
 ) -> Result<T, RegistryError> {
     let (last, mirrors) = endpoints.split_last().expect("a repository is somewhere");
+    let mut failures = Vec::new();
     for mirror in mirrors {
         match attempt(mirror) {
             Err(RegistryError::Stopped) => return Err(RegistryError::Stopped),
-            Err(_) => {}
+            Err(error) => failures.push(format!("{}: {error}", mirror.host)),
             done => return done,
         }
     }
-    attempt(last)
+    attempt(last).map_err(|error| match error {
+        error if failures.is_empty() => error,
+        // These say what the answer is, not that there is none.
+        error @ (RegistryError::NotFound { .. }
+        | RegistryError::Image { .. }
+        | RegistryError::Stopped) => error,
+        error => RegistryError::Everywhere { last: Box::new(error), mirrors: failures },
+    })
 }
 
 impl Documents for Remote<'_> {

@@ -78,7 +78,11 @@ pub fn push(
             what: what.clone(),
             source: Box::new(source),
         })?;
-        let endpoint = Endpoint::origin(domain, path);
+        let Some(endpoint) = names.first().map(|name| client.endpoints(name)).transpose()? else {
+            continue;
+        };
+        // Mirrors are for reading.
+        let endpoint = endpoint.into_iter().next_back().expect("a repository is somewhere");
         let pusher = Pusher { client, store, endpoint: &endpoint, what: &what };
         let tags: Vec<String> = match naming {
             Naming::Tags => {

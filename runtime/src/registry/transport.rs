@@ -21,7 +21,7 @@ use ureq::{
     tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig},
 };
 
-use super::{Registries, RegistryError, client::error_message};
+use super::{Registries, RegistryError, certificates::HostCertificates, client::error_message};
 
 /// Most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
@@ -67,23 +67,34 @@ pub(super) struct Answer {
 /// Speaks HTTP to any host; connections are kept.
 pub(super) struct Transport {
     registries: Registries,
-    /// By the host that they are for; hosts without settings of their own share two.
-    agents: Mutex<HashMap<AgentKey, Agent>>,
+    /// By host; hosts without settings of their own share the agents of `common`.
+    agents: Mutex<HashMap<String, Agent>>,
+    common: Mutex<HashMap<Reach, Agent>>,
     /// `http` or `https` by host, once known.
     schemes: Mutex<HashMap<String, &'static str>>,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-enum AgentKey {
-    /// For hosts on this machine, which no proxy is used for.
+/// Where hosts are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Reach {
+    /// On this machine: no proxy is used for them.
     Loopback,
-    Common,
-    Host(String),
+    Elsewhere,
 }
 
 impl Transport {
     pub(super) fn new(registries: Registries) -> Self {
-        Self { registries, agents: Mutex::default(), schemes: Mutex::default() }
+        Self {
+            registries,
+            agents: Mutex::default(),
+            common: Mutex::default(),
+            schemes: Mutex::default(),
+        }
+    }
+
+    /// What is known of registries.
+    pub(super) fn registries(&self) -> &Registries {
+        &self.registries
     }
 
     /// Sends a request and follows redirects. A part that cannot be sent twice is not a thing
@@ -208,57 +219,61 @@ impl Transport {
     }
 
     fn agent(&self, host: &str, what: &str) -> Result<Agent, RegistryError> {
-        let settings = self.registries.host(host);
-        let is_special = settings.insecure
-            || !settings.authorities.is_empty()
-            || settings.client_certificate.is_some();
-        let is_local = is_loopback(host);
-        let key = match (is_special, is_local) {
-            (true, _) => AgentKey::Host(host.to_owned()),
-            (false, true) => AgentKey::Loopback,
-            (false, false) => AgentKey::Common,
-        };
         let mut agents = lock(&self.agents);
-        if let Some(agent) = agents.get(&key) {
+        if let Some(agent) = agents.get(host) {
             return Ok(agent.clone());
         }
-        let own = settings
-            .authorities
-            .iter()
-            .map(|path| certificates(path))
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|own| {
-                let client = settings.client_certificate.as_ref();
-                Ok((own.concat(), client.map(|(cert, key)| client_cert(cert, key)).transpose()?))
-            });
-        let (own, client) = own.map_err(|(path, source)| RegistryError::Local {
-            what: what.to_owned(),
-            path,
-            source,
+        let reach = if is_loopback(host) { Reach::Loopback } else { Reach::Elsewhere };
+        let insecure = self.registries.host(host).insecure;
+        let certificates = self.registries.certificates(host).map_err(|source| {
+            RegistryError::Settings { what: what.to_owned(), source: Box::new(source) }
         })?;
-        let tls = TlsConfig::builder()
-            .root_certs(roots_with(own))
-            .client_cert(client)
-            .disable_verification(settings.insecure)
-            .build();
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("rbc/", env!("CARGO_PKG_VERSION")))
-            // Blobs are compressed already, and their bytes must not be changed on the way.
-            .accept_encoding("identity")
-            .tls_config(tls)
-            .timeout_resolve(Some(CONNECT_LIMIT))
-            .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_recv_response(Some(ANSWER_LIMIT))
-            .timeout_per_read(Some(ANSWER_LIMIT));
-        if is_local {
-            config = config.proxy(None);
-        }
-        let agent = config.build().new_agent();
-        agents.insert(key, agent.clone());
+        let agent = if certificates.is_empty() && !insecure {
+            lock(&self.common)
+                .entry(reach)
+                .or_insert_with(|| {
+                    new_agent(reach, TlsConfig::builder().root_certs(system_roots()).build())
+                })
+                .clone()
+        } else {
+            let tls = tls_with(&certificates, insecure).map_err(|(path, source)| {
+                RegistryError::Local { what: what.to_owned(), path, source }
+            })?;
+            new_agent(reach, tls)
+        };
+        agents.insert(host.to_owned(), agent.clone());
         Ok(agent)
     }
+}
+
+fn new_agent(reach: Reach, tls: TlsConfig) -> Agent {
+    let mut config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent(concat!("rbc/", env!("CARGO_PKG_VERSION")))
+        // Blobs are compressed already, and their bytes must not be changed on the way.
+        .accept_encoding("identity")
+        .tls_config(tls)
+        .timeout_resolve(Some(CONNECT_LIMIT))
+        .timeout_connect(Some(CONNECT_LIMIT))
+        .timeout_recv_response(Some(ANSWER_LIMIT))
+        .timeout_per_read(Some(ANSWER_LIMIT));
+    if reach == Reach::Loopback {
+        config = config.proxy(None);
+    }
+    config.build().new_agent()
+}
+
+/// TLS with certificates of a host's own.
+fn tls_with(own: &HostCertificates, insecure: bool) -> Result<TlsConfig, FileError> {
+    let authorities = own.authorities.iter().map(|path| certificates(path));
+    let authorities = authorities.collect::<Result<Vec<_>, _>>()?.concat();
+    let client = own.client.as_ref().map(|(cert, key)| client_cert(cert, key)).transpose()?;
+    Ok(TlsConfig::builder()
+        .root_certs(roots_with(authorities))
+        .client_cert(client)
+        .disable_verification(insecure)
+        .build())
 }
 
 /// Tells how many bytes have been read.
@@ -401,7 +416,10 @@ fn unreachable(what: &str, host: &str, error: ureq::Error) -> RegistryError {
     use std::io::ErrorKind;
     let temporary = match &error {
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
-        ureq::Error::Io(error) => error.kind() != ErrorKind::ConnectionRefused,
+        // Invalid data is how TLS tells of a certificate that will not do.
+        ureq::Error::Io(error) => {
+            !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::InvalidData)
+        }
         // An answer that is cut off within its head.
         ureq::Error::Protocol(_) => true,
         _ => false,
