@@ -12,6 +12,7 @@ use std::{
 use support::{
     Bench, Run, image,
     registry::{PASSWORD, Registry, RegistryOptions, USER},
+    token_server::TokenServer,
 };
 
 /// A registry that wants a password, with `lib/busybox:1` in it.
@@ -276,4 +277,40 @@ fn a_mistake_in_the_config_file_is_shown() {
     let mut command = bench.command();
     command.args(["pull", "h.example/x"]).env("RBC_CONFIG", bench.path("none.toml"));
     Run::from(command.output().unwrap()).fails(1, "cannot read the config file");
+}
+
+#[test]
+fn tokens_are_fetched_for_what_is_done() {
+    let bench = Bench::with_busybox();
+    let tokens = TokenServer::start();
+    let options = RegistryOptions { more: tokens.registry_config(), ..Default::default() };
+    let registry = Registry::with(&options);
+    let host = &registry.host;
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo ok > /ok\n");
+    let push = |name: &str| bench.rbc(&format!("build -t {host}/{name} --push c"));
+    push("team/app:1").fails(1, &format!("needs authentication (`rbc login {host}`)"));
+    bench
+        .rbc(&format!("login -u {USER} -p wrong {host}"))
+        .fails(1, "to user \"user\": unknown user");
+    bench.rbc(&format!("login -u {USER} -p {PASSWORD} {host}")).ok();
+    // The password was exchanged for a token, as Docker does.
+    let kept = bench.read("docker/config.json");
+    assert!(kept.contains("\"identitytoken\": \"long-lived\""), "{kept}");
+    push("team/app:1").ok();
+    // Both repositories are named when a blob is to go from one to the other.
+    push("public/app:1").ok();
+    let asked = tokens.asked();
+    let both = "token repository:public/app:pull,push repository:team/app:pull";
+    assert!(asked.iter().any(|line| line == both), "{asked:#?}");
+    // One token for a scope serves all blobs.
+    let once = "token repository:team/app:pull,push";
+    assert_eq!(asked.iter().filter(|line| *line == once).count(), 1, "{asked:#?}");
+    bench.rbc(&format!("logout {host}")).ok();
+    let stranger = Bench::new();
+    stranger.rbc(&format!("pull {host}/public/app:1")).ok();
+    stranger.rbc(&format!("pull {host}/team/app:1")).fails(1, "access denied");
+    // A token that is no good any more is told.
+    let entry = format!(r#"{{"auths":{{"{host}":{{"identitytoken":"old"}}}}}}"#);
+    stranger.write("docker/config.json", entry);
+    stranger.rbc(&format!("pull {host}/team/app:1")).fails(1, "to the owner of a token (");
 }

@@ -69,7 +69,7 @@ impl Proxy {
         Self { host: address.to_string(), address, stop, log, thread: Some(thread) }
     }
 
-    /// The first lines of the requests so far, each with what was done to it.
+    /// The first lines of the requests so far, each with what was done to it and its range.
     pub fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
@@ -96,7 +96,11 @@ fn serve(
     let Some((head, rest)) = read_head(&mut client)? else { return Ok(()) };
     let line = head.lines().next().unwrap_or_default().to_owned();
     let fault = plan(number.fetch_add(1, Ordering::SeqCst), &line);
-    log.lock().unwrap().push(format!("{line} {fault:?}"));
+    let range = head.lines().find(|line| {
+        let name = line.split(':').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("range") || name.eq_ignore_ascii_case("content-range")
+    });
+    log.lock().unwrap().push(format!("{line} {fault:?} {}", range.unwrap_or_default()));
     if let Fault::Status(status, more) = fault {
         drain_request(&mut client, &head, rest.len())?;
         return write!(

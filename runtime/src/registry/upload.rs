@@ -21,7 +21,7 @@ const SMALL: u64 = 256 << 10;
 /// Smallest piece that a registry which refuses larger ones is offered.
 const SMALLEST_CHUNK: u64 = 1 << 20;
 /// How often a session that the registry has lost is begun again.
-const SESSIONS: usize = 4;
+const SESSIONS: usize = 6;
 
 /// What it took to get a blob into a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]

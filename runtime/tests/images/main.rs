@@ -6,3 +6,4 @@ mod export;
 mod load;
 mod registry;
 mod support;
+mod upload;
