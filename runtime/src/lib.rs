@@ -4,6 +4,7 @@
 //! graph ([`rbc_ir`]) and nothing of Dockerfiles.
 
 pub mod archive;
+pub mod attest;
 pub mod build;
 pub mod export;
 pub mod fileop;

@@ -7,7 +7,9 @@ use rbc_compiler::Entitlement;
 use rbc_ir::{ExtraHost, Platform, Ulimit};
 use rbc_runtime::export::OutputSpec;
 
-use super::values::{self, BuildContext, Call, CallMethod, NameValue, SecretSpec, SshSpec};
+use super::values::{
+    self, Attest, BuildContext, Call, CallMethod, NameValue, ProvenanceSpec, SecretSpec, SshSpec,
+};
 
 pub const BUILD_EXAMPLES: &str = "\
 Examples:
@@ -166,6 +168,27 @@ pub struct BuildFlags {
     /// Annotation of the image
     #[arg(long, value_name = "NAME=VALUE", value_parser = values::name_value)]
     pub annotation: Vec<NameValue>,
+    /// State in the image how it was built: true, false, or mode=min|max with builder-id=URI
+    #[arg(
+        long,
+        value_name = "SPEC",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = values::provenance
+    )]
+    pub provenance: Option<ProvenanceSpec>,
+    /// State in the image which packages it holds: true or false
+    #[arg(
+        long,
+        value_name = "SPEC",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = values::sbom
+    )]
+    pub sbom: Option<bool>,
+    /// The two options above in one: type=provenance,mode=max or type=sbom
+    #[arg(long, value_name = "type=TYPE,…", value_parser = values::attest)]
+    pub attest: Vec<Attest>,
     /// Steps that run at the same time [default: the number of processors, at least 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
@@ -195,27 +218,14 @@ pub struct UnsupportedFlags {
     pub cache_from: Vec<String>,
     #[arg(long, hide = true, value_name = "SPEC")]
     pub cache_to: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    pub provenance: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    pub sbom: Option<String>,
-    #[arg(long, hide = true)]
-    pub attest: Vec<String>,
 }
 
 impl UnsupportedFlags {
     /// The first one that was given and asks for something.
     pub fn given(&self) -> Option<&'static str> {
-        let asks = |value: &Option<String>| value.as_ref().is_some_and(|v| v != "false");
-        [
-            ("--cache-from", !self.cache_from.is_empty()),
-            ("--cache-to", !self.cache_to.is_empty()),
-            ("--provenance", asks(&self.provenance)),
-            ("--sbom", asks(&self.sbom)),
-            ("--attest", !self.attest.is_empty()),
-        ]
-        .into_iter()
-        .find_map(|(name, given)| given.then_some(name))
+        [("--cache-from", !self.cache_from.is_empty()), ("--cache-to", !self.cache_to.is_empty())]
+            .into_iter()
+            .find_map(|(name, given)| given.then_some(name))
     }
 }
 

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
-pub use values::{BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
+pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
 #[derive(Debug, Parser)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rbc_ir::{ExtraHost, Ulimit};
+use rbc_runtime::attest::{Detail, ProvenanceOptions};
 
 use crate::remote::{self, Remote};
 
@@ -185,6 +186,63 @@ pub fn ssh(text: &str) -> Result<SshSpec, String> {
     };
     let id = if id.is_empty() { "default" } else { id };
     Ok(SshSpec { id: id.to_owned(), socket })
+}
+
+/// `--provenance`: the options of the statement; `None` for no statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenanceSpec(pub Option<ProvenanceOptions>);
+
+pub fn provenance(text: &str) -> Result<ProvenanceSpec, String> {
+    match text {
+        "true" | "1" => return Ok(ProvenanceSpec(Some(ProvenanceOptions::default()))),
+        "false" | "0" => return Ok(ProvenanceSpec(None)),
+        _ => {}
+    }
+    let mut options = ProvenanceOptions::default();
+    let mut wanted = true;
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("mode", "min")) => options.detail = Detail::Min,
+            Some(("mode", "max")) => options.detail = Detail::Max,
+            Some(("builder-id", id)) => options.builder = id.to_owned(),
+            // What a step did is always part of its graph; there is no other form than version 1.
+            Some(("version", "v1") | ("inline-only", "true" | "false")) => {}
+            Some(("reproducible", "true" | "false")) => {}
+            Some(("disabled", "true")) => wanted = false,
+            Some(("disabled", "false")) => {}
+            _ => {
+                return Err("want true, false, mode=min or mode=max, and builder-id=URI".to_owned());
+            }
+        }
+    }
+    Ok(ProvenanceSpec(wanted.then_some(options)))
+}
+
+pub fn sbom(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "disabled=true" => Ok(false),
+        _ if text.starts_with("generator=") => {
+            Err("rbc lists packages itself and runs no generator image".to_owned())
+        }
+        _ => Err("want true or false".to_owned()),
+    }
+}
+
+/// `--attest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attest {
+    Provenance(ProvenanceSpec),
+    Sbom(bool),
+}
+
+pub fn attest(text: &str) -> Result<Attest, String> {
+    let (kind, rest) = text.split_once(',').unwrap_or((text, "true"));
+    match kind {
+        "type=provenance" => provenance(rest).map(Attest::Provenance),
+        "type=sbom" => sbom(rest).map(Attest::Sbom),
+        _ => Err("want type=provenance or type=sbom, then its options".to_owned()),
+    }
 }
 
 /// `--build-context`.

@@ -23,7 +23,7 @@ use rbc_runtime::{
     store::Store,
 };
 
-use super::{Failure, Outcome, call, compile, graph, push, report};
+use super::{Failure, Outcome, attest::Attestations, call, compile, graph, push, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
@@ -110,6 +110,13 @@ fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFla
     let names = names(flags)?;
     let outputs = outputs(flags);
     check_pushes(&outputs, &names)?;
+    let attestations = Attestations::of(flags);
+    let is_image = |output: &OutputSpec| matches!(output.kind, OutputKind::Image(_));
+    if attestations.any() && !outputs.iter().any(is_image) {
+        return Err(Failure::Usage(
+            "--provenance and --sbom state something in an image, and no output is one".to_owned(),
+        ));
+    }
     let secrets = secrets(&flags.secret)?;
     let ssh_agents = ssh_agents(flags)?;
     let sink = render::sink(flags.progress, flags.quiet);
@@ -146,6 +153,7 @@ fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFla
         names: names.clone(),
         epoch: graph.meta.source_date_epoch,
         origins: origins(store, graph)?,
+        predicates: attestations.predicates(store, graph, &targets, &names)?,
     };
     let step = graph.nodes.len() + 1;
     let mut made = None;

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod attest;
 mod build;
 mod call;
 mod compile;

@@ -203,7 +203,7 @@ fn base64(data: &[u8], alphabet: &[u8; 64]) -> String {
             out.push(char::from(alphabet[(bits >> (18 - 6 * at)) as usize & 63]));
         }
     }
-    while std::ptr::eq(alphabet, STANDARD) && out.len() % 4 > 0 {
+    while std::ptr::eq(alphabet, STANDARD) && !out.len().is_multiple_of(4) {
         out.push('=');
     }
     out

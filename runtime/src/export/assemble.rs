@@ -10,8 +10,8 @@ use super::{
     bundle::to_json,
 };
 use crate::{
-    image::{Descriptor, Index, Manifest, PlatformJson, media_type},
-    layer,
+    attest::Attestation,
+    image::{Descriptor, Index, Manifest, PlatformJson, Reference, media_type},
     store::Store,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Assembled {
     /// When the image was made, RFC 3339.
     pub(super) created: String,
     platforms: Vec<Platformed>,
+    /// Manifests of statements with their parts.
+    attestations: Vec<Vec<u8>>,
     /// JSON of the index, if there is one.
     index: Option<Vec<u8>>,
 }
@@ -38,10 +40,11 @@ struct Platformed {
 pub(super) fn image(
     store: &Store,
     targets: &[Target],
+    names: &[Reference],
     output: &OutputSpec,
     options: &ExportOptions,
 ) -> Result<Assembled, ExportError> {
-    let created = rfc3339(options.epoch.unwrap_or(layer::DEFAULT_EPOCH))?;
+    let created = super::created(options.epoch)?;
     let blobs = blob::of_targets(store, targets, output, options.epoch, &options.origins)?;
     let mut platforms = Vec::new();
     let mut descriptors = Vec::new();
@@ -50,6 +53,15 @@ pub(super) fn image(
         let (platformed, descriptor) = one(target, &layers, output, &created);
         platforms.push(platformed);
         descriptors.push(descriptor);
+    }
+    let mut attestations = Vec::new();
+    for (at, target) in targets.iter().enumerate() {
+        let predicates = options.predicates.get(at).map(Vec::as_slice).unwrap_or_default();
+        let about = descriptors[at].digest;
+        if let Some(made) = Attestation::of(&about, &target.platform, names, predicates) {
+            descriptors.push(made.descriptor);
+            attestations.extend(made.documents);
+        }
     }
     let (root, index) = match <[Descriptor; 1]>::try_from(descriptors) {
         Ok([only]) => (Descriptor { platform: None, ..only }, None),
@@ -67,7 +79,7 @@ pub(super) fn image(
             (Descriptor::of(kind, &json), Some(json))
         }
     };
-    Ok(Assembled { root, created, platforms, index })
+    Ok(Assembled { root, created, platforms, attestations, index })
 }
 
 /// One target's config and manifest.
@@ -109,14 +121,19 @@ impl Assembled {
         }
     }
 
+    /// Whether there are statements about it.
+    pub(super) fn is_attested(&self) -> bool {
+        !self.attestations.is_empty()
+    }
+
     /// Stores configs, manifests and the index.
     pub(super) fn put(&self, store: &Store) -> Result<(), ExportError> {
         for platform in &self.platforms {
             store.blobs().write(&platform.config)?;
             store.blobs().write(&platform.manifest)?;
         }
-        if let Some(index) = &self.index {
-            store.blobs().write(index)?;
+        for document in self.attestations.iter().chain(&self.index) {
+            store.blobs().write(document)?;
         }
         Ok(())
     }
@@ -131,8 +148,8 @@ impl Assembled {
             }
             bundle.add_saved(&platform.config_digest, &platform.layers, naming);
         }
-        if let Some(index) = &self.index {
-            bundle.add_document(index.clone());
+        for document in self.attestations.iter().chain(&self.index) {
+            bundle.add_document(document.clone());
         }
         bundle.add_root(&self.root, naming);
     }
@@ -143,7 +160,7 @@ fn some_pairs(pairs: &BTreeMap<String, String>) -> Option<BTreeMap<String, Strin
 }
 
 /// Seconds since the epoch as RFC 3339 in UTC.
-fn rfc3339(seconds: i64) -> Result<String, ExportError> {
+pub(super) fn rfc3339(seconds: i64) -> Result<String, ExportError> {
     time::OffsetDateTime::from_unix_timestamp(seconds)
         .ok()
         .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())

@@ -237,7 +237,7 @@ impl Bundle {
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// JSON of a document whose keys are all strings, which cannot fail.
-pub(super) fn to_json(document: &impl Serialize) -> Vec<u8> {
+pub(crate) fn to_json(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("a document of strings and numbers serialises")
 }
 

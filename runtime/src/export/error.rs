@@ -29,6 +29,11 @@ pub enum ExportError {
     /// A Docker archive holds one platform only.
     #[error("type=docker cannot hold several platforms: use type=oci, or give one --platform")]
     OnePlatformOnly,
+    /// A Docker archive holds no statements about its image.
+    #[error(
+        "type=docker cannot hold attestations: use type=oci, or leave out --provenance and --sbom"
+    )]
+    NoAttestations,
     /// Several platforms would be written over each other.
     #[error("several platforms cannot share one folder: leave out platform-split=false")]
     PlatformsMix,

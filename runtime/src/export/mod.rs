@@ -18,7 +18,7 @@ mod spec;
 use rbc_ir::{Digest, ImageConfig, Platform};
 
 pub use blob::{Origin, Origins};
-pub(crate) use bundle::{Bundle, Naming};
+pub(crate) use bundle::{Bundle, Naming, to_json};
 pub(crate) use dest::Sink;
 pub use error::ExportError;
 pub use repack::{Repacking, repack};
@@ -27,6 +27,7 @@ pub use spec::{
 };
 
 use crate::{
+    attest::Predicate,
     image::{Descriptor, Reference},
     progress::{Event, EventSink, StepId},
     store::{LayerId, Store},
@@ -53,6 +54,8 @@ pub struct ExportOptions {
     pub epoch: Option<i64>,
     /// The unchanged layers of base images.
     pub origins: Origins,
+    /// What is to be stated about each target's image, in the order of the targets.
+    pub predicates: Vec<Vec<Predicate>>,
 }
 
 /// What was written.
@@ -72,6 +75,14 @@ impl Exported {
     }
 }
 
+/// The time of an image that is made under a `SOURCE_DATE_EPOCH`, or under none, in RFC 3339.
+///
+/// # Errors
+/// If the number is no time.
+pub fn created(epoch: Option<i64>) -> Result<String, ExportError> {
+    assemble::rfc3339(epoch.unwrap_or(crate::layer::DEFAULT_EPOCH))
+}
+
 /// Writes `targets` (one for each platform) to one output. Events are those of step `step`.
 pub fn export(
     store: &Store,
@@ -87,7 +98,7 @@ pub fn export(
     };
     match output.kind {
         OutputKind::Image(format) => {
-            let image = assemble::image(store, targets, output, options)?;
+            let image = assemble::image(store, targets, names, output, options)?;
             let exported =
                 Exported { root: Some(image.root.clone()), config: image.config_digest() };
             match format {
@@ -103,6 +114,9 @@ pub fn export(
                 Format::Oci | Format::Docker => {
                     if format == Format::Docker && targets.len() > 1 {
                         return Err(ExportError::OnePlatformOnly);
+                    }
+                    if format == Format::Docker && image.is_attested() {
+                        return Err(ExportError::NoAttestations);
                     }
                     let naming = Naming { names: names.clone(), created: image.created.clone() };
                     let mut bundle = Bundle::default();

@@ -119,7 +119,7 @@ fn start(limit: usize, cut: Option<usize>) -> (String, Arc<Mutex<Kept>>) {
 
 /// An image in the store, with one layer of so many bytes.
 fn image_of(place: &Place, size: usize) -> (Digest, Digest) {
-    let data: Vec<u8> = (0..size).map(|at| (at / 7 ^ at >> 9) as u8).collect();
+    let data: Vec<u8> = (0..size).map(|at| ((at / 7) ^ (at >> 9)) as u8).collect();
     let store = &place.store;
     let put = |kind: &str, bytes: &[u8]| {
         store.blobs().write(bytes).expect("write");
