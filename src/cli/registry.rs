@@ -18,7 +18,7 @@ order; `login` writes the first of them that the environment names, else ~/.dock
 /// `rbc login`.
 #[derive(Debug, Args)]
 pub struct LoginArgs {
-    /// The registry, or one of its folders: HOST[:PORT][/FOLDER]
+    /// The registry, or one of its folders: HOST, HOST:PORT or HOST/FOLDER
     #[arg(default_value = "docker.io", hide_default_value = true)]
     pub registry: String,
     /// User name; asked for if missing

@@ -98,25 +98,27 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     execute(store, &graph, &outside, &args.build)
 }
 
+/// Finds out what cannot work before anything is done.
 fn check(flags: &BuildFlags) -> Outcome {
-    match flags.unsupported.given() {
-        Some(option) => Err(Failure::Usage(format!("{option} is not supported yet"))),
-        None => Ok(()),
+    if let Some(option) = flags.unsupported.given() {
+        return Err(Failure::Usage(format!("{option} is not supported yet")));
     }
+    let outputs = outputs(flags);
+    check_pushes(&outputs, &names(flags)?)?;
+    let is_image = |output: &OutputSpec| matches!(output.kind, OutputKind::Image(_));
+    if Attestations::of(flags).any() && !outputs.iter().any(is_image) {
+        return Err(Failure::Usage(
+            "--provenance and --sbom state something in an image, and no output is one".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFlags) -> Outcome {
     let &Outside { contexts, registry, cancel } = outside;
     let names = names(flags)?;
     let outputs = outputs(flags);
-    check_pushes(&outputs, &names)?;
     let attestations = Attestations::of(flags);
-    let is_image = |output: &OutputSpec| matches!(output.kind, OutputKind::Image(_));
-    if attestations.any() && !outputs.iter().any(is_image) {
-        return Err(Failure::Usage(
-            "--provenance and --sbom state something in an image, and no output is one".to_owned(),
-        ));
-    }
     let secrets = secrets(&flags.secret)?;
     let ssh_agents = ssh_agents(flags)?;
     let sink = render::sink(flags.progress, flags.quiet);
@@ -221,7 +223,7 @@ fn metadata(
     facts
 }
 
-/// A push needs a name; better to say so before the build than after it.
+/// A push needs a name.
 fn check_pushes(outputs: &[OutputSpec], names: &[Reference]) -> Outcome {
     let nameless = |output: &OutputSpec| {
         output.push != Push::No && output.names.is_empty() && names.is_empty()
