@@ -195,9 +195,9 @@ fn a_push_through_a_bad_line_arrives_whole() {
                 _ => Fault::None,
             };
         }
-        match number % 5 {
+        match number % 7 {
             1 => Fault::Status(503, ""),
-            3 => Fault::Status(429, "Retry-After: 0\r\n"),
+            4 => Fault::Status(429, "Retry-After: 0\r\n"),
             _ => Fault::None,
         }
     });

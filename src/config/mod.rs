@@ -58,7 +58,7 @@ impl Config {
         for path in std::iter::once(PathBuf::from(SYSTEM)).chain(user) {
             match std::fs::read_to_string(&path) {
                 Ok(text) => config.add(&path, &text)?,
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(e) if is_not_for_us(e.kind()) => {}
                 Err(error) => {
                     let what = format!("cannot read the config file {}", path.display());
                     return Err(anyhow::Error::new(error).context(what).into());
@@ -116,6 +116,12 @@ impl Config {
         }
         out
     }
+}
+
+/// Whether a file that nobody named need not be read: it is not there, or belongs to somebody else,
+/// as the home folder does after `sudo -u`.
+fn is_not_for_us(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied)
 }
 
 impl Registry {

@@ -232,9 +232,10 @@ impl Source<'_> {
     }
 }
 
-/// Whether a file that need not exist is not there.
+/// Whether a file that nobody named is not there, or belongs to somebody else.
 pub(super) fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use crate::support::Place;
 /// What the registry has.
 #[derive(Default)]
 struct Kept {
-    /// The only session.
-    session: Vec<u8>,
+    /// What came in each session.
+    sessions: Vec<Vec<u8>>,
     blobs: HashMap<String, Vec<u8>>,
     manifests: HashMap<String, Vec<u8>>,
     /// Method and `Content-Range` of the requests that carried something.
@@ -50,6 +50,10 @@ fn start(limit: usize, cut: Option<usize>) -> (String, Arc<Mutex<Kept>>) {
             let mut words = head.split(' ');
             let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
             let mut kept = shared.lock().expect("lock");
+            let session = path
+                .split_once("/uploads/")
+                .and_then(|(_, id)| id.split('?').next()?.parse::<usize>().ok())
+                .unwrap_or(0);
             if length > 0 {
                 let range = header("content-range").unwrap_or_default();
                 kept.log.push(format!("{method} {range}"));
@@ -59,7 +63,7 @@ fn start(limit: usize, cut: Option<usize>) -> (String, Arc<Mutex<Kept>>) {
             {
                 let mut part = vec![0; cut];
                 reader.read_exact(&mut part).expect("part");
-                kept.session.extend(part);
+                kept.sessions[session].extend(part);
                 continue;
             }
             let mut body = vec![0; length];
@@ -73,27 +77,28 @@ fn start(limit: usize, cut: Option<usize>) -> (String, Arc<Mutex<Kept>>) {
                     (if known { "200 OK" } else { "404 No" }, String::new())
                 }
                 ("POST", _) => {
-                    kept.session.clear();
-                    ("202 Accepted", "Location: /v2/some/app/blobs/uploads/1\r\n".to_owned())
+                    let id = kept.sessions.len();
+                    kept.sessions.push(Vec::new());
+                    ("202 Accepted", format!("Location: /v2/some/app/blobs/uploads/{id}\r\n"))
                 }
                 ("PATCH", _) if length > limit => ("413 Too Large", String::new()),
                 ("PATCH", _) => {
                     let from = header("content-range")
                         .and_then(|range| range.split('-').next()?.parse().ok())
                         .unwrap_or(0);
-                    if from == kept.session.len() {
-                        kept.session.extend(body);
-                        ("202 Accepted", range(&kept.session))
+                    if from == kept.sessions[session].len() {
+                        kept.sessions[session].extend(body);
+                        ("202 Accepted", range(&kept.sessions[session]))
                     } else {
-                        ("416 Out Of Order", range(&kept.session))
+                        ("416 Out Of Order", range(&kept.sessions[session]))
                     }
                 }
                 ("GET", path) if path.contains("/uploads/") => {
-                    ("204 No Content", range(&kept.session))
+                    ("204 No Content", range(&kept.sessions[session]))
                 }
                 ("PUT", path) if path.contains("/uploads/") => {
                     let digest = path.split("digest=").nth(1).unwrap_or_default().to_owned();
-                    let mut content = std::mem::take(&mut kept.session);
+                    let mut content = std::mem::take(&mut kept.sessions[session]);
                     content.extend(body);
                     if Digest::of(&content).to_string() == digest {
                         kept.blobs.insert(digest, content);

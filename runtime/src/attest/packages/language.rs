@@ -1,4 +1,4 @@
-//! Packages of languages, wherever they lie: Python's `*.dist-info/METADATA` and
+//! Packages of languages, wherever they lie: programs, Python's `*.dist-info/METADATA` and
 //! `*.egg-info/PKG-INFO`, Node's `node_modules/…/package.json`.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Ecosystem, MAX_DESCRIPTION, Package, ends_with, read_text, shown};
+use super::{Ecosystem, MAX_DESCRIPTION, Package, ends_with, program, read_text, shown};
 use crate::tree::{Kind, SourceTree, TreeError};
 
 pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Result<(), TreeError> {
@@ -24,6 +24,10 @@ pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Resul
                 Kind::File if is_python_info && (name == "METADATA" || name == "PKG-INFO") => {
                     let text = read_text(tree, &path, MAX_DESCRIPTION)?;
                     found.extend(text.and_then(|text| python(&text, &shown(&path))));
+                }
+                // A program; a file without permission to run is none.
+                Kind::File if entry.mode & 0o111 != 0 => {
+                    program::packages(&tree.open(&path, &entry)?, &shown(&path), found);
                 }
                 Kind::File if ends_with(&name, ".egg-info") => {
                     let text = read_text(tree, &path, MAX_DESCRIPTION)?;

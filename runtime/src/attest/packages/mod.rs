@@ -1,5 +1,5 @@
-//! The packages that an image's files tell of: databases of package managers, and what Python and
-//! Node.js packages carry with them.
+//! The packages that an image's files tell of: databases of package managers, what Python and
+//! Node.js packages carry with them, and what Go and Rust programs were linked from.
 //!
 //! All of it is written by strangers: what cannot be read is left out, never trusted with memory or
 //! depth.
@@ -7,6 +7,7 @@
 mod apk;
 mod dpkg;
 mod language;
+mod program;
 mod rpm;
 
 use std::{
@@ -38,6 +39,10 @@ pub enum Ecosystem {
     Python,
     /// Node.js.
     Node,
+    /// Go.
+    Go,
+    /// Rust.
+    Cargo,
 }
 
 impl Ecosystem {
@@ -49,6 +54,8 @@ impl Ecosystem {
             Self::Rpm => "rpm",
             Self::Python => "pypi",
             Self::Node => "npm",
+            Self::Go => "golang",
+            Self::Cargo => "cargo",
         }
     }
 }
@@ -103,16 +110,21 @@ impl Package {
     pub(super) fn purl(&self, distribution: &Distribution) -> String {
         let kind = self.ecosystem.purl_type();
         let is_system = matches!(self.ecosystem, Ecosystem::Dpkg | Ecosystem::Apk | Ecosystem::Rpm);
-        let namespace = match (is_system, self.name.split_once('/')) {
+        // Names of Go modules are folders all the way, those of Node packages may have a scope.
+        let split = match self.ecosystem {
+            Ecosystem::Go => self.name.rsplit_once('/'),
+            Ecosystem::Node => self.name.split_once('/'),
+            _ => None,
+        };
+        let namespace = match (is_system, split) {
             (true, _) if !distribution.id.is_empty() => format!("{}/", purl_part(&distribution.id)),
-            // Names of Node packages may have a scope.
-            (false, Some((scope, _))) => format!("{}/", purl_part(scope)),
+            (false, Some((scope, _))) => {
+                let folders: Vec<String> = scope.split('/').map(purl_part).collect();
+                format!("{}/", folders.join("/"))
+            }
             _ => String::new(),
         };
-        let name = match (is_system, self.name.split_once('/')) {
-            (false, Some((_, name))) => name,
-            _ => &self.name,
-        };
+        let name = split.map_or(self.name.as_str(), |(_, name)| name);
         let mut facts = Vec::new();
         if !self.architecture.is_empty() {
             facts.push(format!("arch={}", purl_part(&self.architecture)));

@@ -129,12 +129,14 @@ impl CredentialFiles {
         files.extend(docker_config(&path).map(CredentialFile::docker));
         files.push(match path("XDG_RUNTIME_DIR") {
             Some(dir) => CredentialFile::podman(dir.join("containers/auth.json")),
-            // Within a user namespace this is somebody else's.
-            None => CredentialFile::podman(format!("/run/containers/{uid}/auth.json").into())
-                .unreadable_is_absent(),
+            None => CredentialFile::podman(format!("/run/containers/{uid}/auth.json").into()),
         });
         let config = path("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
         files.extend(config.map(|dir| CredentialFile::podman(dir.join("containers/auth.json"))));
+        let named = usize::from(path("REGISTRY_AUTH_FILE").is_some());
+        let implied = files.split_off(named + usize::from(path("DOCKER_CONFIG").is_some()));
+        // What nobody named may belong to somebody else, as a home folder does after `sudo -u`.
+        files.extend(implied.into_iter().map(CredentialFile::unreadable_is_absent));
         Self { files }
     }
 
