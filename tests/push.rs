@@ -134,6 +134,34 @@ fn one_index_is_pushed_for_several_platforms() {
 }
 
 #[test]
+fn an_image_with_a_part_missing_is_not_pushed() {
+    let (bench, registry) = (Bench::new(), Registry::start());
+    bench
+        .write("c/f", "x")
+        .write("c/Dockerfile", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /f\n");
+    bench.rbc("build --platform linux/amd64,linux/arm64 -t multi -o type=image c").ok();
+    let list = inspect_stored(&bench, "multi");
+    let digest = list["manifests"][1]["digest"].as_str().unwrap().replace("sha256:", "");
+    std::fs::remove_file(bench.root().join("blobs/sha256").join(digest)).unwrap();
+    bench
+        .rbc(&format!("push multi {}/multi:1", registry.host))
+        .fails(1, "the local store lacks the part for linux/arm64");
+}
+
+/// The index of an image in the store.
+fn inspect_stored(bench: &Bench, name: &str) -> Value {
+    let images = bench.rbc("images --format json").ok().stdout;
+    let image: Value = images
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find(|image| image["repository"] == name)
+        .unwrap();
+    let digest = image["digest"].as_str().unwrap().replace("sha256:", "");
+    let path = bench.root().join("blobs/sha256").join(digest);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
 fn an_image_of_the_store_is_compressed_when_it_is_pushed() {
     let (bench, registry) = (Bench::with_busybox(), Registry::start());
     let host = &registry.host;

@@ -93,7 +93,10 @@ pub enum PushCompression {
 pub const PULL_EXAMPLES: &str = "\
 Examples:
   rbc pull alpine:3.20
-  rbc pull --platform linux/arm64 alpine:3.20";
+  rbc pull --platform linux/arm64 alpine:3.20
+
+Mirrors, certificates and insecure registries are set in ~/.config/rbc/config.toml, or in the file that
+$RBC_CONFIG names; containers' registries.conf and certs.d are read too.";
 
 /// `rbc pull`.
 #[derive(Debug, Args)]

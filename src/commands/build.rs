@@ -50,7 +50,7 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
     )?;
     let named = &args.build.build_contexts;
     let cancel = Cancel::new()?;
-    let registry = registries::client(stop_of(&cancel))?;
+    let registry = registries::client_for(stop_of(&cancel), &insecure_hosts(&args.build)?)?;
     if let Some(how) = args.call() {
         return call::call(store, &inputs, named, &args.compile, &registry, how);
     }
@@ -93,7 +93,7 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     }
     compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
     let cancel = Cancel::new()?;
-    let registry = registries::client(stop_of(&cancel))?;
+    let registry = registries::client_for(stop_of(&cancel), &insecure_hosts(&args.build)?)?;
     let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
     execute(store, &graph, &outside, &args.build)
 }
@@ -221,6 +221,14 @@ fn metadata(
         facts.insert("image.name".to_owned(), names.join(",").into());
     }
     facts
+}
+
+/// The registries that an output calls insecure.
+fn insecure_hosts(flags: &BuildFlags) -> Result<Vec<String>, Failure> {
+    let names = names(flags)?;
+    let outputs = flags.output.iter().filter(|output| output.insecure);
+    let names = outputs.flat_map(|o| if o.names.is_empty() { &names } else { &o.names });
+    Ok(names.map(|name| name.domain().to_owned()).collect())
 }
 
 /// A push needs a name.

@@ -30,6 +30,8 @@ pub struct OutputSpec {
     pub index_annotations: BTreeMap<String, String>,
     /// Whether the image goes to the registries of its names.
     pub push: Push,
+    /// Whether the registries that it goes to need not prove who they are.
+    pub insecure: bool,
     /// Whether each platform's files get a folder of their own; `None` is yes for several.
     pub platform_split: Option<bool>,
 }
@@ -176,6 +178,7 @@ impl OutputSpec {
             annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),
             push: Push::default(),
+            insecure: false,
             platform_split: None,
         }
     }
@@ -306,14 +309,7 @@ impl OutputSpec {
             "push-by-digest" => {
                 flag()?;
             }
-            "registry.insecure" => {
-                if flag()? {
-                    return Err(missing(
-                        spec,
-                        "say insecure = true of the registry in config.toml",
-                    ));
-                }
-            }
+            "registry.insecure" => self.insecure = flag()?,
             lower => {
                 let annotation = |prefix: &str| {
                     lower.starts_with(prefix).then(|| key[prefix.len()..].to_owned())

@@ -91,6 +91,14 @@ pub enum RegistryError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// A part of what is to be pushed is not here.
+    #[error("{what}: the local store lacks {part} of this image: load or pull it whole")]
+    Incomplete {
+        /// Reference.
+        what: String,
+        /// The part.
+        part: String,
+    },
     /// The settings cannot be used.
     #[error("{what}: {source}")]
     Settings {

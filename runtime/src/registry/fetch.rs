@@ -131,7 +131,7 @@ impl BlobSource<'_> {
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {
         at_any(self.endpoints, |endpoint| {
-            let mut backoff = Backoff::new(&self.client.stop);
+            let mut backoff = Backoff::new(&self.client.stop, endpoint.patience);
             loop {
                 let before = writer.size();
                 let Err(error) = self.download_once(endpoint, blob, writer, grown, progress) else {

@@ -13,6 +13,7 @@ use super::{
     RegistryError, SettingsError,
     certificates::{self, HostCertificates},
     containers::{self, Rule},
+    retry::Patience,
 };
 use crate::image::Reference;
 
@@ -77,7 +78,7 @@ impl Mirror {
             (folder, "") => folder.to_owned(),
             (folder, rest) => format!("{folder}/{rest}"),
         };
-        Endpoint::origin(&self.host, &repository)
+        Endpoint { patience: Patience::Short, ..Endpoint::origin(&self.host, &repository) }
     }
 
     fn fits(&self, reference: &Reference) -> bool {
@@ -193,7 +194,8 @@ impl Registries {
         let mirrors = rule.mirrors.iter().filter(|mirror| mirror.fits(reference));
         endpoints.extend(mirrors.map(|mirror| mirror.endpoint(rest)));
         endpoints.push(match &rule.location {
-            Some(location) => location.endpoint(rest),
+            // Where the registry has moved to is no mirror of it.
+            Some(location) => Endpoint { patience: Patience::Long, ..location.endpoint(rest) },
             None => Endpoint::origin(domain, path),
         });
         Ok(endpoints)
@@ -214,13 +216,20 @@ pub(super) struct Endpoint {
     pub(super) repository: String,
     /// The registry's name, for credentials and messages.
     pub(super) domain: String,
+    /// How long it is waited for.
+    pub(super) patience: Patience,
 }
 
 impl Endpoint {
     /// The registry itself.
     pub(super) fn origin(domain: &str, repository: &str) -> Self {
         let host = if domain == HUB { HUB_API } else { domain };
-        Self { host: host.to_owned(), repository: repository.to_owned(), domain: domain.to_owned() }
+        Self {
+            host: host.to_owned(),
+            repository: repository.to_owned(),
+            domain: domain.to_owned(),
+            patience: Patience::Long,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     client::Call,
     fetch::BlobSource,
     hosts::Endpoint,
-    retry::retry,
+    retry::retry_with,
     token::Scope,
     transport::{Payload, header_text},
 };
@@ -145,7 +145,7 @@ fn get_manifest(
     what: &str,
 ) -> Result<(Vec<u8>, String), RegistryError> {
     let headers = [(header::ACCEPT, media_type::MANIFESTS.join(", "))];
-    retry(&client.stop, || {
+    retry_with(&client.stop, endpoint.patience, || {
         let response = get(client, endpoint, path, &headers, what)?;
         let kind = header_text(response.headers(), header::CONTENT_TYPE)
             .map(|value| value.split(';').next().unwrap_or_default().trim().to_owned());
@@ -253,7 +253,7 @@ impl Documents for Remote<'_> {
         } else {
             let path = format!("blobs/{digest}");
             at_any(&self.endpoints, |endpoint| {
-                retry(&self.client.stop, || {
+                retry_with(&self.client.stop, endpoint.patience, || {
                     let response = get(self.client, endpoint, &path, &[], &what)?;
                     let bytes = read_limited(response, limit, endpoint, &what)?;
                     descriptor.check(&bytes).map_err(wrong)?;

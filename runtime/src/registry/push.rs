@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use rbc_ir::Digest;
+use rbc_ir::{Digest, Platform};
 use ureq::http::{HeaderName, Method, header};
 
 use super::{
@@ -74,10 +74,7 @@ pub fn push(
     let mut done = Vec::new();
     for ((domain, path), names) in repositories {
         let what = names.first().map_or_else(String::new, |name| name.familiar());
-        let parts = Parts::of(store, root).map_err(|source| RegistryError::Image {
-            what: what.clone(),
-            source: Box::new(source),
-        })?;
+        let parts = Parts::of(store, root, &what)?;
         let Some(endpoint) = names.first().map(|name| client.endpoints(name)).transpose()? else {
             continue;
         };
@@ -106,16 +103,25 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(store: &Store, root: &Digest) -> Result<Self, ImageError> {
+    fn of(store: &Store, root: &Digest, what: &str) -> Result<Self, RegistryError> {
+        let wrong =
+            |source| RegistryError::Image { what: what.to_owned(), source: Box::new(source) };
         let mut parts = Self { blobs: Vec::new(), manifests: Vec::new() };
         let mut seen = HashSet::new();
-        let mut pending = vec![describe(store, root)?];
+        let mut pending = vec![describe(store, root).map_err(wrong)?];
         while let Some(descriptor) = pending.pop() {
             if !seen.insert(descriptor.digest) {
                 continue;
             }
-            let bytes = store.document(&descriptor, MAX_MANIFEST)?;
-            let document = Document::parse(&bytes, &descriptor.media_type, &descriptor.digest)?;
+            let bytes = match (store.document(&descriptor, MAX_MANIFEST), &descriptor.platform) {
+                (Err(ImageError::MissingBlob { .. }), Some(platform)) => {
+                    let part = format!("the part for {}", Platform::from(platform));
+                    return Err(RegistryError::Incomplete { what: what.to_owned(), part });
+                }
+                (bytes, _) => bytes.map_err(wrong)?,
+            };
+            let document = Document::parse(&bytes, &descriptor.media_type, &descriptor.digest)
+                .map_err(wrong)?;
             let (own, usual) = match document {
                 Document::Index(index) => {
                     pending.extend(index.manifests);
@@ -123,7 +129,9 @@ impl Parts {
                 }
                 Document::Manifest(manifest) => {
                     for blob in std::iter::once(manifest.config).chain(manifest.layers) {
-                        if seen.insert(blob.digest) {
+                        // These must be had from where they are published.
+                        let is_foreign = blob.media_type.contains(".nondistributable.");
+                        if seen.insert(blob.digest) && !is_foreign {
                             parts.blobs.push(blob);
                         }
                     }

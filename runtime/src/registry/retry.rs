@@ -17,6 +17,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_OWN_WAIT: Duration = Duration::from_secs(15);
 /// Longest wait that a registry's `Retry-After` is followed for.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// Longest wait that a mirror's `Retry-After` is followed for.
+const LONGEST_WAIT_FOR_MIRROR: Duration = Duration::from_secs(5);
 /// How soon a stop is noticed while waiting.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -41,15 +43,42 @@ impl Stop {
     }
 }
 
+/// How long a host is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// There is nobody else to ask.
+    #[default]
+    Long,
+    /// It is a mirror: another place has the same.
+    Short,
+}
+
+impl Patience {
+    fn attempts(self) -> u32 {
+        match self {
+            Self::Long => ATTEMPTS,
+            Self::Short => 2,
+        }
+    }
+
+    fn longest_wait(self) -> Duration {
+        match self {
+            Self::Long => LONGEST_WAIT,
+            Self::Short => LONGEST_WAIT_FOR_MIRROR,
+        }
+    }
+}
+
 /// Counts failures in a row and waits between attempts.
 pub(super) struct Backoff<'a> {
     stop: &'a Stop,
+    patience: Patience,
     failures: u32,
 }
 
 impl<'a> Backoff<'a> {
-    pub(super) fn new(stop: &'a Stop) -> Self {
-        Self { stop, failures: 0 }
+    pub(super) fn new(stop: &'a Stop, patience: Patience) -> Self {
+        Self { stop, patience, failures: 0 }
     }
 
     /// Something went well, so earlier failures do not count any more.
@@ -63,12 +92,12 @@ impl<'a> Backoff<'a> {
     /// `error` itself if it is final, or [`RegistryError::Stopped`].
     pub(super) fn wait_after(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.failures += 1;
-        if !error.is_temporary() || self.failures >= ATTEMPTS {
+        if !error.is_temporary() || self.failures >= self.patience.attempts() {
             return Err(error);
         }
         let own = FIRST_WAIT.saturating_mul(1 << (self.failures - 1)).min(LONGEST_OWN_WAIT);
         let wait = match error.retry_after() {
-            Some(asked) if asked > LONGEST_WAIT => return Err(error),
+            Some(asked) if asked > self.patience.longest_wait() => return Err(error),
             Some(asked) => asked,
             None => jittered(own),
         };
@@ -87,9 +116,18 @@ impl<'a> Backoff<'a> {
 /// Runs an attempt again, after a growing wait, as long as its failure may pass.
 pub(super) fn retry<T>(
     stop: &Stop,
+    attempt: impl FnMut() -> Result<T, RegistryError>,
+) -> Result<T, RegistryError> {
+    retry_with(stop, Patience::Long, attempt)
+}
+
+/// The same with a patience.
+pub(super) fn retry_with<T>(
+    stop: &Stop,
+    patience: Patience,
     mut attempt: impl FnMut() -> Result<T, RegistryError>,
 ) -> Result<T, RegistryError> {
-    let mut backoff = Backoff::new(stop);
+    let mut backoff = Backoff::new(stop, patience);
     loop {
         stop.check()?;
         match attempt() {
@@ -154,6 +192,13 @@ mod tests {
         });
         assert!(result.is_err());
         assert_eq!(calls, ATTEMPTS);
+        let mut calls = 0;
+        let result: Result<(), _> = retry_with(&Stop::default(), Patience::Short, || {
+            calls += 1;
+            Err(busy(Some(Duration::ZERO)))
+        });
+        assert!(result.is_err());
+        assert_eq!(calls, 2, "a mirror is not insisted on");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     Client, Progress, RegistryError,
     client::{Call, success},
     hosts::Endpoint,
-    retry::{Backoff, retry},
+    retry::{Backoff, Patience, retry},
     token::Scope,
     transport::{Answer, Payload, header_text, host_of, resolve},
 };
@@ -171,7 +171,7 @@ impl Uploader<'_> {
         blob: &Descriptor,
         progress: Progress<'_>,
     ) -> Result<Attempt, RegistryError> {
-        let mut backoff = Backoff::new(&self.client.stop);
+        let mut backoff = Backoff::new(&self.client.stop, Patience::Long);
         let small = blob.size <= SMALL;
         while !small && session.offset < blob.size {
             self.client.stop.check()?;
