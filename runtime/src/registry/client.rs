@@ -134,12 +134,24 @@ impl Client {
         answer: Answer,
         what: &str,
     ) -> Result<Response<Body>, RegistryError> {
-        if answer.response.status() == StatusCode::FORBIDDEN {
+        let host = host_of(&answer.url);
+        if answer.response.status() != StatusCode::FORBIDDEN {
+            return success(answer.response, &host, what);
+        }
+        if host == endpoint.host {
             let asker = Asker { transport: &self.transport, endpoint, scopes: &[], what };
-            let host = host_of(&answer.url);
             return Err(self.authority.denied(&asker, &host, error_message(answer.response)));
         }
-        success(answer.response, &host_of(&answer.url), what)
+        // A blob store that does not take the address any more which the registry gave: it will
+        // give another one.
+        Err(RegistryError::Status {
+            what: what.to_owned(),
+            host,
+            status: StatusCode::FORBIDDEN.to_string(),
+            message: error_message(answer.response),
+            retry_after: None,
+            temporary: true,
+        })
     }
 
     /// The lock of a blob: whoever has it fetches the blob.

@@ -421,3 +421,25 @@ fn damage_on_the_way_is_repaired_by_another_try() {
     let layers = image::layers_of(&place.store, &image.digest).expect("layers");
     assert!(layers.iter().all(|layer| place.store.has_layer(&layer.id)));
 }
+
+#[test]
+fn an_address_that_has_run_out_is_asked_for_again() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let asked = AtomicU64::new(0);
+    let store = one_image(&layout, &image, move |_, data| {
+        // The first address of the layer is too old.
+        if data.len() > 1000 && asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            return response("403 Forbidden", "", b"Request has expired");
+        }
+        response("200 OK", "", &data)
+    });
+    let host = serve(move |request| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        if path == "/v2/" {
+            return response("200 OK", "", b"");
+        }
+        response("307 Temporary Redirect", &format!("Location: http://{store}{path}\r\n"), b"")
+    });
+    assert_eq!(pull(&place, &host), Ok(image.digest));
+}
