@@ -94,9 +94,19 @@ impl NewLayer {
         self.overlay_work()
     }
 
-    /// Publishes the layer.
+    /// Finishes the folder.
+    fn commit(&self) -> Result<(), BuildError> {
+        Ok(layer::commit(&self.upper(), &self.started)?)
+    }
+
+    /// Finishes and publishes the layer.
     fn publish(self, store: &Store) -> Result<LayerId, BuildError> {
-        layer::commit(&self.upper(), &self.started)?;
+        self.commit()?;
+        self.publish_committed(store)
+    }
+
+    /// Publishes a layer that is finished.
+    fn publish_committed(self, store: &Store) -> Result<LayerId, BuildError> {
         let id = LayerId::unique();
         store.publish_layer(&self.upper(), &id)?;
         Ok(id)
@@ -154,22 +164,38 @@ impl<'a> Executor<'a> {
         let meta = self.graph.node_meta(digest);
         let inputs = self.input_ids(node);
         let _lock = self.lock(digest)?;
-        if !meta.no_cache
-            && let Some(found) = self.store.result(digest)?
-            && found.stored.inputs == inputs
-        {
+        let found = |result| {
             if let Some(step) = step {
                 self.options.events.event(Event::StepCached { step, name: &meta.name, digest });
             }
-            return Ok((found, Outcome::Found));
+            Ok((result, Outcome::Found))
+        };
+        if !meta.no_cache
+            && let Some(result) = self.store.result(digest)?
+            && result.stored.inputs == inputs
+        {
+            return found(result);
+        }
+        let operation = node.op_digest();
+        let contents = self.contents(node)?;
+        let candidates = match node.op {
+            Op::Source(_) => Vec::new(),
+            _ => self.store.results_of_operation(&operation)?,
+        };
+        if !meta.no_cache
+            && let Some(same) = self.same_content(node, &contents, &candidates)?
+        {
+            let stored = StoredResult { inputs, contents, name: meta.name.clone(), ..same };
+            return found(self.store.put_result(digest, stored)?);
         }
         if let Some(step) = step {
             self.options.events.event(Event::StepStarted { step, name: &meta.name, digest });
         }
         let begin = Instant::now();
-        let layers = self.execute(at, digest, node, step)?;
-        let stored =
-            StoredResult { layers, inputs, name: meta.name.clone(), elapsed: begin.elapsed() };
+        let layers = self.execute(at, digest, node, step, &candidates)?;
+        let name = meta.name.clone();
+        let elapsed = begin.elapsed();
+        let stored = StoredResult { layers, inputs, operation, contents, name, elapsed };
         Ok((self.store.put_result(digest, stored)?, Outcome::Executed))
     }
 
@@ -192,6 +218,7 @@ impl<'a> Executor<'a> {
         digest: &Digest,
         node: &Node,
         step: Option<StepId>,
+        earlier: &[CachedResult],
     ) -> Result<Vec<LayerId>, BuildError> {
         match &node.op {
             Op::Source(Source::Image(source)) => images::fetch_layers(
@@ -216,8 +243,18 @@ impl<'a> Executor<'a> {
             }
             Op::Source(Source::Scratch) => Ok(Vec::new()),
             Op::Source(Source::Context(source)) => self.context_layers(source),
-            Op::Exec(exec) => self.exec(at, digest, node, exec, step),
-            Op::File(file) => self.file(node, file),
+            Op::Exec(exec) => {
+                let mut layers = self.layers_of(&node.inputs[0])?;
+                let new = self.exec((at, digest, node, exec), &layers, step)?;
+                layers.push(self.publish(new, &node.op, &layers, earlier)?);
+                Ok(layers)
+            }
+            Op::File(file) => {
+                let mut layers = self.layers_of(&node.inputs[0])?;
+                let new = self.file(node, file, &layers)?;
+                layers.push(self.publish(new, &node.op, &layers, earlier)?);
+                Ok(layers)
+            }
             Op::Merge => {
                 let mut layers = self.layers_of(&node.inputs[0])?;
                 for input in &node.inputs[1..] {
@@ -238,23 +275,35 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Publishes what an operation has made of `root`, unless it made the same before.
+    fn publish(
+        &self,
+        new: NewLayer,
+        op: &Op,
+        root: &[LayerId],
+        earlier: &[CachedResult],
+    ) -> Result<LayerId, BuildError> {
+        new.commit()?;
+        match self.same_layer(op, root, &new.upper(), earlier)? {
+            Some(known) => Ok(known),
+            None => new.publish_committed(self.store),
+        }
+    }
+
     fn exec(
         &self,
-        at: usize,
-        digest: &Digest,
-        node: &Node,
-        exec: &Exec,
+        (at, digest, node, exec): (usize, &Digest, &Node, &Exec),
+        root: &[LayerId],
         step: Option<StepId>,
-    ) -> Result<Vec<LayerId>, BuildError> {
+    ) -> Result<NewLayer, BuildError> {
         let meta = self.graph.node_meta(digest);
-        let mut layers = self.layers_of(&node.inputs[0])?;
         let new = NewLayer::begin(self.store)?;
         let mounts = StepMounts::prepare(self, node, exec)?;
         let log_name = format!("{}.log", step.unwrap_or(at));
         let log_dir = self.store.root().join("logs").join(&self.options.build_id);
         let log = self.logs[at].get_or_init(|| StepLog::new(log_dir.join(log_name)));
         let run = sandbox::Step {
-            lowers: self.mount_dirs(&layers),
+            lowers: self.mount_dirs(root),
             upper: new.upper(),
             work: new.overlay_work(),
             exec: exec.clone(),
@@ -279,14 +328,11 @@ impl<'a> Executor<'a> {
         if !exit.success() {
             return Err(BuildError::Command { command: exec.args.join(" "), exit });
         }
-        drop(mounts);
-        layers.push(new.publish(self.store)?);
-        Ok(layers)
+        Ok(new)
     }
 
-    fn file(&self, node: &Node, file: &FileOp) -> Result<Vec<LayerId>, BuildError> {
-        let mut layers = self.layers_of(&node.inputs[0])?;
-        let base = LayerStack::new(self.dirs(&layers));
+    fn file(&self, node: &Node, file: &FileOp, root: &[LayerId]) -> Result<NewLayer, BuildError> {
+        let base = LayerStack::new(self.dirs(root));
         let mut stacks: Vec<Option<LayerStack>> = Vec::with_capacity(node.inputs.len());
         for (number, input) in node.inputs.iter().enumerate() {
             stacks.push(match self.value(input) {
@@ -314,8 +360,7 @@ impl<'a> Executor<'a> {
         for source in contexts {
             self.options.contexts.check_again(source)?;
         }
-        layers.push(new.publish(self.store)?);
-        Ok(layers)
+        Ok(new)
     }
 
     /// The selected files of a context as a layer, for mounts and merges. Made once for a content.
@@ -353,6 +398,11 @@ impl<'a> Executor<'a> {
     /// Folders of layers.
     pub(super) fn dirs(&self, layers: &[LayerId]) -> Vec<PathBuf> {
         layers.iter().map(|id| self.store.layer_dir(id)).collect()
+    }
+
+    /// Whether the digest of an input's node already says all that the input consists of.
+    pub(super) fn is_pinned(&self, input: &Input) -> bool {
+        matches!(self.value(input), Some(Value::Context | Value::Scratch))
     }
 
     fn value(&self, input: &Input) -> Option<Value> {

@@ -6,6 +6,7 @@
 
 mod cache_mount;
 mod contexts;
+mod cutoff;
 mod execute;
 mod images;
 mod log;

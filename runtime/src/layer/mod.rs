@@ -13,6 +13,7 @@ mod commit;
 mod header;
 pub mod owner;
 mod pack;
+mod same;
 mod write;
 
 use std::{
@@ -26,6 +27,7 @@ pub use apply::{Applied, apply_tar};
 pub use commit::{Started, commit};
 pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing};
+pub use same::same_layer;
 pub use write::{TarOptions, write_tar};
 
 use crate::archive::ArchiveError;

@@ -30,13 +30,18 @@ pub struct TarOptions {
 impl TarOptions {
     /// The mtime of an entry in the tar, in whole seconds.
     fn mtime(&self, facts: &Metadata) -> i64 {
-        let made = facts.mtime_nsec() == i64::from(MADE_NSEC);
+        let made = is_made(facts);
         match self.source_date_epoch {
             Some(epoch) if made || facts.mtime() > epoch => epoch,
             None if made => DEFAULT_EPOCH,
             _ => facts.mtime(),
         }
     }
+}
+
+/// Whether a file was made by the build itself.
+pub(super) fn is_made(facts: &Metadata) -> bool {
+    facts.mtime_nsec() == i64::from(MADE_NSEC)
 }
 
 /// Writes the tar of the layer in the folder `dir`: entries sorted by name, a folder before what is
@@ -71,7 +76,7 @@ pub fn write_tar(dir: &Path, out: &mut dyn Write, options: &TarOptions) -> Resul
     writer.out.write_all(&[0; 2 * BLOCK as usize]).map_err(LayerError::Output)
 }
 
-fn sorted_names(dir: &Path) -> Result<Vec<OsString>, LayerError> {
+pub(super) fn sorted_names(dir: &Path) -> Result<Vec<OsString>, LayerError> {
     let mut names = fs::read_dir(dir)
         .map_err(LayerError::io(dir))?
         .map(|entry| entry.map(|e| e.file_name()))
@@ -196,7 +201,7 @@ impl Writer<'_> {
     }
 }
 
-fn has_xattr(path: &Path, name: &str) -> bool {
+pub(super) fn has_xattr(path: &Path, name: &str) -> bool {
     let mut value = [0; 16];
     rustix::fs::lgetxattr(path, name, &mut value[..]).is_ok()
 }

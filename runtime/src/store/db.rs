@@ -7,13 +7,17 @@ use std::{
 };
 
 use rbc_ir::Digest;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{LayerId, Result, Store};
 
 pub(super) struct Db(Mutex<Connection>);
 
-const SCHEMA: &str = "
+/// What makes version n + 1 of the index out of version n. Only ever added to: state folders of
+/// older versions go through the steps that they lack.
+const STEPS: [&str; 3] = [FIRST, super::blob_places::SCHEMA, super::results::ADD_CONTENT_KEYS];
+
+const FIRST: &str = "
 CREATE TABLE IF NOT EXISTS results (
     key BLOB PRIMARY KEY,
     id BLOB NOT NULL,
@@ -52,28 +56,6 @@ CREATE TABLE IF NOT EXISTS containers (
 ) WITHOUT ROWID;
 ";
 
-/// A result as it is put into the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredResult {
-    /// The layers, lowest first.
-    pub layers: Vec<LayerId>,
-    /// Digests of the input nodes with the identities of the results that were used.
-    pub inputs: Vec<(Digest, Digest)>,
-    /// Name of the step, for people.
-    pub name: String,
-    /// How long it took to make.
-    pub elapsed: Duration,
-}
-
-/// A result as it is found in the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CachedResult {
-    /// Identity of this result: another run of the same node has another one.
-    pub id: Digest,
-    /// What was stored.
-    pub stored: StoredResult,
-}
-
 /// A name in the local image store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRecord {
@@ -102,7 +84,7 @@ pub struct ContainerRecord {
 
 impl Db {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(60))?;
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         // Switching takes a lock on the whole file, so it is done once in a folder's life.
@@ -110,7 +92,7 @@ impl Db {
             connection.pragma_update(None, "journal_mode", "wal")?;
         }
         connection.pragma_update(None, "synchronous", "normal")?;
-        migrate(&connection)?;
+        migrate(&mut connection)?;
         Ok(Self(Mutex::new(connection)))
     }
 
@@ -120,20 +102,22 @@ impl Db {
     }
 }
 
-/// The steps from an empty index to the present one; `PRAGMA user_version` counts those done. Each
-/// may be run twice, since two processes may begin at the same time.
-const MIGRATIONS: [&str; 2] = [SCHEMA, super::blob_places::SCHEMA];
-
-/// Brings an older index up to date.
-fn migrate(connection: &Connection) -> Result<()> {
-    let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let done = usize::try_from(known).unwrap_or(0);
-    for (at, step) in MIGRATIONS.iter().enumerate().skip(done) {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {step} PRAGMA user_version = {}; COMMIT;",
-            at + 1
-        ))?;
+/// Brings the index to the newest version.
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let version = |connection: &Connection| -> Result<usize> {
+        let known: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok(usize::try_from(known).unwrap_or(usize::MAX))
+    };
+    if version(connection)? >= STEPS.len() {
+        return Ok(());
     }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been faster.
+    for (at, step) in STEPS.iter().enumerate().skip(version(&transaction)?) {
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", at as i64 + 1)?;
+    }
+    transaction.commit()?;
     Ok(())
 }
 
@@ -141,93 +125,11 @@ pub(super) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }
 
-fn digest_of(bytes: &[u8]) -> Option<Digest> {
+pub(super) fn digest_of(bytes: &[u8]) -> Option<Digest> {
     Some(Digest::from_bytes(bytes.try_into().ok()?))
 }
 
-fn encode_pairs(pairs: &[(Digest, Digest)]) -> Vec<u8> {
-    pairs.iter().flat_map(|(a, b)| [*a.as_bytes(), *b.as_bytes()]).flatten().collect()
-}
-
-fn decode_pairs(bytes: &[u8]) -> Option<Vec<(Digest, Digest)>> {
-    let (pairs, []) = bytes.as_chunks::<64>() else { return None };
-    pairs.iter().map(|p| Some((digest_of(&p[..32])?, digest_of(&p[32..])?))).collect()
-}
-
-fn join_layers(layers: &[LayerId]) -> String {
-    layers.iter().map(LayerId::as_str).collect::<Vec<_>>().join(" ")
-}
-
 impl Store {
-    /// The cached result of a key, if all of its layers are there.
-    pub fn result(&self, key: &Digest) -> Result<Option<CachedResult>> {
-        let found = self
-            .db
-            .get()
-            .prepare_cached("SELECT id, layers, inputs, name, millis FROM results WHERE key = ?1")?
-            .query_row(params![key.as_bytes()], |row| {
-                Ok((
-                    row.get::<_, Vec<u8>>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, Vec<u8>>(2)?,
-                    row.get::<_, String>(3)?,
-                    row.get::<_, i64>(4)?,
-                ))
-            })
-            .optional()?;
-        let Some((id, layers, inputs, name, millis)) = found else { return Ok(None) };
-        let layers: Option<Vec<LayerId>> =
-            layers.split_ascii_whitespace().map(|id| id.parse().ok()).collect();
-        let (Some(id), Some(layers), Some(inputs)) =
-            (digest_of(&id), layers, decode_pairs(&inputs))
-        else {
-            return Ok(None);
-        };
-        if !layers.iter().all(|id| self.has_layer(id)) {
-            return Ok(None);
-        }
-        let elapsed = Duration::from_millis(millis.unsigned_abs());
-        Ok(Some(CachedResult { id, stored: StoredResult { layers, inputs, name, elapsed } }))
-    }
-
-    /// Puts a result into the cache in place of an older one of the same key, and gives it its
-    /// identity: the digest of its layers and of the inputs it was made from.
-    pub fn put_result(&self, key: &Digest, stored: StoredResult) -> Result<CachedResult> {
-        let mut hasher = rbc_ir::Hasher::new("rbc.result");
-        hasher.digest(key);
-        for layer in &stored.layers {
-            hasher.part(layer.as_str().as_bytes());
-        }
-        let id = hasher.finish();
-        self.db.get().prepare_cached(
-            "INSERT OR REPLACE INTO results (key, id, layers, inputs, name, millis, created, last_used)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
-        )?
-        .execute(params![
-            key.as_bytes(),
-            id.as_bytes(),
-            join_layers(&stored.layers),
-            encode_pairs(&stored.inputs),
-            stored.name,
-            stored.elapsed.as_millis() as i64,
-            now(),
-        ])?;
-        Ok(CachedResult { id, stored })
-    }
-
-    /// Notes that cached results were used, for the order of eviction.
-    pub fn touch_results(&self, keys: &[Digest]) -> Result<()> {
-        let mut connection = self.db.get();
-        let transaction = connection.transaction()?;
-        for key in keys {
-            transaction
-                .prepare_cached("UPDATE results SET last_used = ?2 WHERE key = ?1")?
-                .execute(params![key.as_bytes(), now()])?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
     /// The tar of a layer in a compression, made earlier and still there: blob digest, its size,
     /// and the diff ID. `epoch` is the `SOURCE_DATE_EPOCH` it was made under.
     pub fn layer_blob(

@@ -22,6 +22,7 @@ mod db;
 mod layers;
 mod lock;
 mod remove;
+mod results;
 mod session;
 
 use std::{
@@ -31,10 +32,11 @@ use std::{
 };
 
 pub use blobs::{BlobWriter, Blobs};
-pub use db::{CachedResult, ContainerRecord, ImageRecord, StoredResult};
+pub use db::{ContainerRecord, ImageRecord};
 pub use layers::{LayerId, LayerIdError};
 pub use lock::KeyLock;
 pub use remove::remove_tree;
+pub use results::{CachedResult, InputContent, StoredResult};
 pub use session::TmpDir;
 
 /// Layout of the state folder; another version is refused rather than misread.

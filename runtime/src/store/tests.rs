@@ -16,6 +16,8 @@ fn result(layers: Vec<LayerId>) -> StoredResult {
     StoredResult {
         layers,
         inputs: Vec::new(),
+        operation: Digest::of(b"operation"),
+        contents: Vec::new(),
         name: String::new(),
         elapsed: std::time::Duration::ZERO,
     }

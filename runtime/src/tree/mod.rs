@@ -16,6 +16,7 @@ pub(crate) mod fixture;
 mod index;
 mod layers;
 mod path;
+mod same;
 mod select;
 mod walk;
 
@@ -34,6 +35,8 @@ pub use index::StatIndex;
 pub use layers::LayerStack;
 pub(crate) use layers::mark_opaque;
 pub use path::{LastLink, clean, resolve};
+pub(crate) use same::same_bytes;
+pub use same::{Names, same_selection};
 pub use select::{Selected, has_wildcards, select, split_pivot};
 pub(crate) use select::{Wildcards, expand, pivots, sources};
 pub use walk::{Filter, Role, WalkItem, walk};
