@@ -8,6 +8,7 @@ pub mod attest;
 pub mod build;
 pub mod export;
 pub mod fileop;
+pub mod history;
 pub mod image;
 pub mod layer;
 pub mod progress;

@@ -1,6 +1,7 @@
 //! The command line: what can be said, not what it does.
 
 mod build;
+mod history;
 mod registry;
 mod values;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
+pub use history::{HistoryArgs, LogsArgs};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
 
@@ -45,6 +47,11 @@ pub enum Command {
         after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg"
     )]
     Inspect(InspectArgs),
+    /// List past builds
+    History(HistoryArgs),
+    /// Print what the steps of a past build printed
+    #[command(after_help = history::LOGS_EXAMPLES)]
+    Logs(LogsArgs),
     /// Load images from an OCI layout or a `docker save` archive
     #[command(
         after_help = "Examples:\n  rbc load --input alpine.tar\n  docker save alpine | rbc load"

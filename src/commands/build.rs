@@ -1,12 +1,6 @@
 //! `rbc build` and `rbc run`: from a graph to outputs.
 
-use std::{
-    collections::HashMap,
-    io::Write,
-    os::unix::fs::FileTypeExt,
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, io::Write, os::unix::fs::FileTypeExt, path::PathBuf};
 
 use anyhow::Context;
 use rbc_ir::{Digest, Graph, Op, Source};
@@ -15,6 +9,7 @@ use rbc_runtime::{
     export::{
         self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Push, Target,
     },
+    history::{self, Journal, Status, Subject},
     image::{Descriptor, ImageError, Reference},
     layer::Packing,
     progress::{Event, EventSink},
@@ -61,7 +56,8 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
         compile::tell(&compiled, args.build.verbose);
     }
     let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
-    execute(store, &compiled.graph, &outside, &args.build)
+    let place = (inputs.dockerfile.name(), args.context.as_str());
+    execute(store, &compiled.graph, place, &outside, &args.build)
 }
 
 /// What a graph is run with, beside its options.
@@ -95,7 +91,8 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     let cancel = Cancel::new()?;
     let registry = registries::client_for(stop_of(&cancel), &insecure_hosts(&args.build)?)?;
     let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
-    execute(store, &graph, &outside, &args.build)
+    let dockerfile = graph.meta.files.first().map_or("", |file| &file.name);
+    execute(store, &graph, (dockerfile, &args.context), &outside, &args.build)
 }
 
 /// Finds out what cannot work before anything is done.
@@ -114,9 +111,59 @@ fn check(flags: &BuildFlags) -> Outcome {
     Ok(())
 }
 
-fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFlags) -> Outcome {
-    let &Outside { contexts, registry, cancel } = outside;
+/// Runs a graph, puts out what it makes, and leaves a record of it. `place` are the names of the
+/// Dockerfile and of the context.
+fn execute(
+    store: &Store,
+    graph: &Graph,
+    place: (&str, &str),
+    outside: &Outside<'_>,
+    flags: &BuildFlags,
+) -> Outcome {
     let names = names(flags)?;
+    let tags = names.iter().map(Reference::to_string).collect();
+    let journal = Journal::begin(subject(graph, place), tags);
+    let result = run_and_export(store, graph, &journal, names, outside, flags);
+    let outcome = match &result {
+        Ok(()) => history::Outcome { status: Status::Succeeded, error: None },
+        Err(_) if outside.cancel.is_cancelled() && !journal.has_failure() => {
+            history::Outcome { status: Status::Cancelled, error: None }
+        }
+        Err(failure) => {
+            let error = journal.failure().or_else(|| failure.summary());
+            history::Outcome { status: Status::Failed, error }
+        }
+    };
+    if let Err(error) = journal.close(store, graph, outside.contexts, outcome) {
+        // The build is what it is, with or without a record.
+        report::tell(&format!("warning: this build has no record: {error}"));
+    }
+    result
+}
+
+/// What a build is of, named so that the same thing has the same name from any folder.
+fn subject(graph: &Graph, (dockerfile, context): (&str, &str)) -> Subject {
+    let absolute = |name: &str| match std::fs::canonicalize(name) {
+        Ok(path) => path.to_string_lossy().into_owned(),
+        Err(_) => name.to_owned(),
+    };
+    Subject {
+        dockerfile: absolute(dockerfile),
+        context: absolute(context),
+        targets: graph.targets.iter().map(|target| target.name.clone()).collect(),
+        platforms: graph.targets.iter().map(|target| target.platform.to_string()).collect(),
+    }
+}
+
+fn run_and_export(
+    store: &Store,
+    graph: &Graph,
+    journal: &Journal,
+    names: Vec<Reference>,
+    outside: &Outside<'_>,
+    flags: &BuildFlags,
+) -> Outcome {
+    let &Outside { contexts, registry, cancel } = outside;
     let outputs = outputs(flags);
     let attestations = Attestations::of(flags);
     let secrets = secrets(&flags.secret)?;
@@ -132,7 +179,7 @@ fn execute(store: &Store, graph: &Graph, outside: &Outside<'_>, flags: &BuildFla
         events: &*sink,
         cancel,
         registry,
-        build_id: build_id(),
+        journal,
     };
     let built = match run_graph(store, graph, &options) {
         Ok(built) => built,
@@ -388,12 +435,6 @@ fn jobs(flags: &BuildFlags) -> usize {
         || std::thread::available_parallelism().map_or(MIN_JOBS, |n| n.get().max(MIN_JOBS)),
         usize::from,
     )
-}
-
-/// Sorts by time, so that logs are easy to find.
-fn build_id() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{:09}-{}", now.as_secs(), now.subsec_nanos(), std::process::id())
 }
 
 /// Ends running steps at Ctrl-C and its kin; a second signal ends the program at once.

@@ -7,6 +7,7 @@ mod compile;
 mod containers;
 mod fmt;
 mod graph;
+mod history;
 mod images;
 mod login;
 mod plain;
@@ -30,6 +31,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Run(args) => build::run(&state::open(root)?, &args),
         Command::Fmt(args) => fmt::fmt(&args),
         Command::Inspect(args) => graph::inspect(&args),
+        Command::History(args) => history::list(&state::open(root)?, &args),
+        Command::Logs(args) => history::logs(&state::open(root)?, &args),
         Command::Load(args) => images::load(&state::open(root)?, &args),
         Command::Save(args) => images::save(&state::open(root)?, &args),
         Command::Images(args) => images::list(&state::open(root)?, &args),

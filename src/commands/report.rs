@@ -37,6 +37,16 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl Failure {
+    /// What went wrong, in one line.
+    pub fn summary(&self) -> Option<String> {
+        let text = match self {
+            Self::Usage(text) | Self::Told(text) => text.clone(),
+            Self::Negative => return None,
+            Self::Failed(error) => chain(error),
+        };
+        text.lines().next().map(str::to_owned)
+    }
+
     /// Tells the user and gives the exit code.
     pub fn report(self) -> ExitCode {
         match self {

@@ -12,6 +12,8 @@ use std::io::{self, Write};
 
 use rbc_ir::Graph;
 
+pub use text::clean;
+
 /// The forms of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -11,7 +11,10 @@ use rbc_ir::{ContextSource, Digest, Selection};
 
 use crate::{
     store::{Store, TmpDir},
-    tree::{ContextTree, SourceTree, StatIndex, TreeError, selection_digest},
+    tree::{
+        ContextTree, SelectedPart, SourceTree, StatIndex, TreeError, selection_digest,
+        selection_listing,
+    },
 };
 
 use super::schedule::on_cpu_pool;
@@ -57,6 +60,18 @@ pub struct Contexts {
     held: Vec<TmpDir>,
     /// Digests that were found to hold in this process.
     checked: Mutex<HashMap<(String, Selection), Digest>>,
+    /// What the digests were made from, as far as there is room.
+    listings: Mutex<Listings>,
+}
+
+/// More entries than this are not kept in memory: a build of so many files is not explained by
+/// file.
+const MAX_LISTED: usize = 500_000;
+
+#[derive(Default)]
+struct Listings {
+    parts: HashMap<Digest, Vec<SelectedPart>>,
+    entries: usize,
 }
 
 struct Context {
@@ -74,7 +89,12 @@ struct Open {
 impl Contexts {
     /// No contexts.
     pub fn new() -> Self {
-        Self { contexts: HashMap::new(), held: Vec::new(), checked: Mutex::default() }
+        Self {
+            contexts: HashMap::new(),
+            held: Vec::new(),
+            checked: Mutex::default(),
+            listings: Mutex::default(),
+        }
     }
 
     /// Adds the folder `path` as the context `name`, less what `ignore` (Docker patterns) hides.
@@ -112,9 +132,27 @@ impl Contexts {
         if let Some(known) = self.checked().get(&key) {
             return Ok(*known);
         }
-        let digest = self.hash(name, selection)?;
+        let open = self.open(name)?;
+        let (digest, parts) =
+            on_cpu_pool(|| selection_listing(&open.tree, selection, &open.index))?;
         self.checked().insert(key, digest);
+        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: usize = parts.iter().map(|part| part.items.len()).sum();
+        if listings.entries + entries <= MAX_LISTED {
+            listings.entries += entries;
+            listings.parts.insert(digest, parts);
+        }
         Ok(digest)
+    }
+
+    /// What a digest that this process has made was made from.
+    pub(crate) fn listing<T>(
+        &self,
+        digest: &Digest,
+        look: impl FnOnce(&[SelectedPart]) -> T,
+    ) -> Option<T> {
+        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        listings.parts.get(digest).map(|parts| look(parts))
     }
 
     /// Checks that a context holds what the graph pins.

@@ -14,11 +14,14 @@ use super::{
     BuildError, BuildOptions, images,
     log::StepLog,
     mounts::{self, StepMounts},
+    notes,
     plan::{Fate, Plan},
     schedule::on_cpu_pool,
 };
 use crate::{
-    fileop, layer,
+    fileop,
+    history::{Builds, Found},
+    layer,
     progress::{Event, StepId, Stream},
     sandbox,
     source::{git, http},
@@ -95,7 +98,7 @@ impl NewLayer {
     }
 
     /// Finishes the folder.
-    fn commit(&self) -> Result<(), BuildError> {
+    fn commit(&self) -> Result<layer::Size, BuildError> {
         Ok(layer::commit(&self.upper(), &self.started)?)
     }
 
@@ -164,7 +167,9 @@ impl<'a> Executor<'a> {
         let meta = self.graph.node_meta(digest);
         let inputs = self.input_ids(node);
         let _lock = self.lock(digest)?;
-        let found = |result| {
+        let journal = self.options.journal;
+        let found = |result, how| {
+            journal.note(at, |note| notes::found(note, node, &result, how));
             if let Some(step) = step {
                 self.options.events.event(Event::StepCached { step, name: &meta.name, digest });
             }
@@ -174,7 +179,7 @@ impl<'a> Executor<'a> {
             && let Some(result) = self.store.result(digest)?
             && result.stored.inputs == inputs
         {
-            return found(result);
+            return found(result, Found::Meanwhile);
         }
         let operation = node.op_digest();
         let contents = self.contents(node)?;
@@ -186,17 +191,21 @@ impl<'a> Executor<'a> {
             && let Some(same) = self.same_content(node, &contents, &candidates)?
         {
             let stored = StoredResult { inputs, contents, name: meta.name.clone(), ..same };
-            return found(self.store.put_result(digest, stored)?);
+            return found(self.store.put_result(digest, stored)?, Found::Content);
         }
         if let Some(step) = step {
             self.options.events.event(Event::StepStarted { step, name: &meta.name, digest });
         }
         let begin = Instant::now();
+        let start_ms = journal.elapsed_ms();
+        journal.note(at, |note| note.start_ms = Some(start_ms));
         let layers = self.execute(at, digest, node, step, &candidates)?;
         let name = meta.name.clone();
         let elapsed = begin.elapsed();
         let stored = StoredResult { layers, inputs, operation, contents, name, elapsed };
-        Ok((self.store.put_result(digest, stored)?, Outcome::Executed))
+        let result = self.store.put_result(digest, stored)?;
+        journal.note(at, |note| notes::made(note, node, &result));
+        Ok((result, Outcome::Executed))
     }
 
     /// Waits for the lock on a key. Another process that holds it is making this very result.
@@ -246,13 +255,13 @@ impl<'a> Executor<'a> {
             Op::Exec(exec) => {
                 let mut layers = self.layers_of(&node.inputs[0])?;
                 let new = self.exec((at, digest, node, exec), &layers, step)?;
-                layers.push(self.publish(new, &node.op, &layers, earlier)?);
+                layers.push(self.publish(at, new, &node.op, &layers, earlier)?);
                 Ok(layers)
             }
             Op::File(file) => {
                 let mut layers = self.layers_of(&node.inputs[0])?;
                 let new = self.file(node, file, &layers)?;
-                layers.push(self.publish(new, &node.op, &layers, earlier)?);
+                layers.push(self.publish(at, new, &node.op, &layers, earlier)?);
                 Ok(layers)
             }
             Op::Merge => {
@@ -278,12 +287,14 @@ impl<'a> Executor<'a> {
     /// Publishes what an operation has made of `root`, unless it made the same before.
     fn publish(
         &self,
+        at: usize,
         new: NewLayer,
         op: &Op,
         root: &[LayerId],
         earlier: &[CachedResult],
     ) -> Result<LayerId, BuildError> {
-        new.commit()?;
+        let size = new.commit()?;
+        self.options.journal.note(at, |note| note.size = Some(size));
         match self.same_layer(op, root, &new.upper(), earlier)? {
             Some(known) => Ok(known),
             None => new.publish_committed(self.store),
@@ -300,7 +311,9 @@ impl<'a> Executor<'a> {
         let new = NewLayer::begin(self.store)?;
         let mounts = StepMounts::prepare(self, node, exec)?;
         let log_name = format!("{}.log", step.unwrap_or(at));
-        let log_dir = self.store.root().join("logs").join(&self.options.build_id);
+        let journal = self.options.journal;
+        journal.note(at, |note| note.log = Some(log_name.clone()));
+        let log_dir = Builds::of(self.store).log_dir(journal.id());
         let log = self.logs[at].get_or_init(|| StepLog::new(log_dir.join(log_name)));
         let run = sandbox::Step {
             lowers: self.mount_dirs(root),

@@ -11,6 +11,7 @@ mod execute;
 mod images;
 mod log;
 mod mounts;
+mod notes;
 mod plan;
 mod platform;
 mod schedule;
@@ -28,6 +29,7 @@ pub use contexts::{ContextError, Contexts};
 
 use crate::{
     fileop::FileOpError,
+    history::Journal,
     image::{ImageError, ReferenceError},
     layer::LayerError,
     progress::{Event, EventSink, StepId},
@@ -37,6 +39,7 @@ use crate::{
     store::{LayerId, Store, StoreError},
     tree::TreeError,
 };
+pub(crate) use plan::is_transparent;
 use plan::{Fate, Plan};
 
 /// Everything a build needs beside the graph.
@@ -57,8 +60,8 @@ pub struct BuildOptions<'a> {
     pub cancel: &'a Cancel,
     /// Fetches base images.
     pub registry: &'a Client,
-    /// Name of this build in the log folder.
-    pub build_id: String,
+    /// Where what becomes of each step is noted.
+    pub journal: &'a Journal,
 }
 
 /// What a build has made.
@@ -194,6 +197,7 @@ pub fn build(
     let plan = Plan::new(graph, store)?;
     platform::check(graph, &plan)?;
     let numbers = step_numbers(graph);
+    options.journal.planned(notes::planned(graph, &plan, &numbers));
     let shown = numbers.iter().filter(|n| n.is_some()).count();
     options.events.event(Event::Planned { steps: shown });
     let cached = tell_cached(graph, &plan, &numbers, options.events);
@@ -226,7 +230,7 @@ pub fn build(
         &|| options.cancel.cancel(),
         &|step| {
             let at = to_run[step];
-            let ran = run_step(&executor, at, numbers[at], options.events)?;
+            let ran = run_step(&executor, at, numbers[at])?;
             if ran && numbers[at].is_some() {
                 executed.fetch_add(1, Ordering::Relaxed);
             }
@@ -285,9 +289,9 @@ fn run_step(
     executor: &execute::Executor<'_>,
     at: usize,
     step: Option<StepId>,
-    events: &dyn EventSink,
 ) -> Result<bool, BuildError> {
     let begin = Instant::now();
+    let &BuildOptions { events, journal, .. } = executor.options;
     let result = executor.run(at, step);
     if let Some(step) = step {
         let told = result.as_ref().err().map(ToString::to_string);
@@ -302,7 +306,10 @@ fn run_step(
     }
     match result {
         Ok(outcome) => Ok(outcome == execute::Outcome::Executed),
-        Err(error) => Err(executor.explain(at, error)),
+        Err(error) => {
+            journal.note(at, |note| notes::failed(note, &error, begin.elapsed()));
+            Err(executor.explain(at, error))
+        }
     }
 }
 

@@ -8,7 +8,10 @@ use std::collections::HashMap;
 
 use rbc_ir::{Digest, Graph, Op, Source};
 
-use crate::store::{CachedResult, Result, Store};
+use crate::{
+    history::Miss,
+    store::{CachedResult, Result, Store},
+};
 
 /// What happens to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +27,22 @@ pub(super) enum Fate {
 /// The fates of all nodes of a graph, by position.
 pub(super) struct Plan {
     pub fates: Vec<Fate>,
+    /// How each node stands in the cache, whether it is needed or not.
+    pub standings: Vec<Standing>,
 }
 
 /// A node's standing in the cache, before it is known whether anything needs it.
-enum Standing {
+pub(super) enum Standing {
     Missing,
     /// There is a result, or a wish for a new one, that makes older dependants unusable.
-    Stale,
+    Stale(Miss),
     Valid(CachedResult),
     /// Not a result of its own: scratch, or a context that is read in place.
     Transparent,
 }
 
 /// Whether a node has no result of its own in the cache.
-pub(super) fn is_transparent(op: &Op) -> bool {
+pub(crate) fn is_transparent(op: &Op) -> bool {
     matches!(op, Op::Source(Source::Scratch | Source::Context(_)))
 }
 
@@ -50,10 +55,10 @@ impl Plan {
                 node.inputs.iter().filter_map(|i| graph.nodes.get_index_of(&i.node)).collect();
             let standing = if is_transparent(&node.op) {
                 Standing::Transparent
-            } else if graph.node_meta(digest).no_cache
-                || inputs.iter().any(|&i| matches!(standings[i], Standing::Stale))
-            {
-                Standing::Stale
+            } else if graph.node_meta(digest).no_cache {
+                Standing::Stale(Miss::NoCache)
+            } else if inputs.iter().any(|&i| matches!(standings[i], Standing::Stale(_))) {
+                Standing::Stale(Miss::Remade)
             } else {
                 match store.result(digest)? {
                     None => Standing::Missing,
@@ -64,7 +69,11 @@ impl Plan {
                             matches!(&standings[at], Standing::Valid(now)
                                 if used.get(&input.node).is_some_and(|then| *then != now.id))
                         });
-                        if replaced { Standing::Stale } else { Standing::Valid(result) }
+                        if replaced {
+                            Standing::Stale(Miss::Remade)
+                        } else {
+                            Standing::Valid(result)
+                        }
                     }
                 }
             };
@@ -80,13 +89,13 @@ impl Plan {
             }
             fates[at] = match &standings[at] {
                 Standing::Valid(result) => Fate::Cached(result.clone()),
-                Standing::Missing | Standing::Stale | Standing::Transparent => {
+                Standing::Missing | Standing::Stale(_) | Standing::Transparent => {
                     let inputs = &graph.nodes[at].inputs;
                     stack.extend(inputs.iter().filter_map(|i| graph.nodes.get_index_of(&i.node)));
                     Fate::Run
                 }
             };
         }
-        Ok(Self { fates })
+        Ok(Self { fates, standings })
     }
 }

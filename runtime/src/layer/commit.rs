@@ -8,6 +8,8 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 
+use serde::{Deserialize, Serialize};
+
 use super::{LayerError, MADE_NSEC};
 
 /// Attributes that overlayfs leaves on files of an upper folder and that mean nothing in a layer.
@@ -35,10 +37,20 @@ impl Started {
     }
 }
 
+/// What layers hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Entries of any kind.
+    pub files: u64,
+    /// Bytes of regular files.
+    pub bytes: u64,
+}
+
 /// Marks everything in `upper` that is newer than the start of the step as made by the build (see
 /// [`MADE_NSEC`]) and removes what overlayfs leaves behind. Older files are not touched: they may
-/// be hard links into other layers.
-pub fn commit(upper: &Path, started: &Started) -> Result<(), LayerError> {
+/// be hard links into other layers. Gives what the layer holds.
+pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
+    let mut size = Size::default();
     let mut pending: Vec<PathBuf> = vec![upper.to_owned()];
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder).map_err(LayerError::io(&folder))? {
@@ -46,6 +58,10 @@ pub fn commit(upper: &Path, started: &Started) -> Result<(), LayerError> {
             let path = entry.path();
             let facts = entry.metadata().map_err(LayerError::io(&path))?;
             debug_assert_eq!(facts.ino(), entry.ino());
+            size.files += 1;
+            if facts.is_file() {
+                size.bytes += facts.len();
+            }
             if facts.is_dir() {
                 pending.push(path.clone());
             }
@@ -59,7 +75,8 @@ pub fn commit(upper: &Path, started: &Started) -> Result<(), LayerError> {
             }
         }
     }
-    strip(upper)
+    strip(upper)?;
+    Ok(size)
 }
 
 fn mark(path: &Path, seconds: i64) -> Result<(), LayerError> {

@@ -24,7 +24,7 @@ use std::{
 use rbc_ir::Digest;
 
 pub use apply::{Applied, apply_tar};
-pub use commit::{Started, commit};
+pub use commit::{Size, Started, commit};
 pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing};
 pub use same::same_layer;

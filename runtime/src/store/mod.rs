@@ -13,6 +13,7 @@
 //! | `mounts/<id>/` | cache mounts |
 //! | `contexts/<id>` | stat indexes of build contexts |
 //! | `downloads/<id>` | what a server said of a file: digest, time, `ETag` |
+//! | `builds/<build>/` | records of past builds, see [`crate::history`] |
 //! | `logs/<build>/<step>.log` | what steps printed |
 //! | `tmp/<session>/` | work in progress of one process |
 

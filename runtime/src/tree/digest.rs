@@ -40,6 +40,35 @@ impl ContentHashes for NoHashes {
 /// How often a file that changes while it is read is tried.
 const ATTEMPTS: u32 = 3;
 
+/// What one selected path of a tree takes.
+#[derive(Debug)]
+pub struct SelectedPart {
+    /// Where it starts in the tree.
+    pub start: PathBuf,
+    /// What is taken, with paths relative to the start.
+    pub items: Vec<WalkItem>,
+    /// The content of each item.
+    pub contents: Vec<ItemContent>,
+}
+
+/// What of an entry is not in its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemContent {
+    /// Nothing.
+    None,
+    /// Content and attributes of a file, or attributes of a folder that has some.
+    Digest(Digest),
+    /// Where a symlink points.
+    Target(PathBuf),
+}
+
+impl SelectedPart {
+    /// The path of an item in the tree.
+    pub fn path_of(&self, item: &WalkItem) -> PathBuf {
+        join(&self.start, &item.path)
+    }
+}
+
 /// The digest of all that a copy of the selection may depend on: path, type, permission bits, link
 /// target, content and kept extended attributes of each entry; neither owner nor times.
 ///
@@ -50,95 +79,117 @@ pub fn selection_digest(
     selection: &Selection,
     hashes: &dyn ContentHashes,
 ) -> Result<Digest, TreeError> {
+    digest_parts(tree, selection, hashes, &mut |_| {})
+}
+
+/// [`selection_digest`] with what it was made from.
+pub fn selection_listing(
+    tree: &dyn SourceTree,
+    selection: &Selection,
+    hashes: &dyn ContentHashes,
+) -> Result<(Digest, Vec<SelectedPart>), TreeError> {
+    let mut parts = Vec::new();
+    let digest = digest_parts(tree, selection, hashes, &mut |part| parts.push(part))?;
+    Ok((digest, parts))
+}
+
+fn digest_parts(
+    tree: &dyn SourceTree,
+    selection: &Selection,
+    hashes: &dyn ContentHashes,
+    keep: &mut dyn FnMut(SelectedPart),
+) -> Result<Digest, TreeError> {
     let mut hasher = Hasher::new("rbc selection 1");
+    let mut add = |selected: Vec<Selected>, filter: &Filter| -> Result<(), TreeError> {
+        for one in &selected {
+            let part = part_of(tree, one, filter, hashes)?;
+            add_part(&mut hasher, one, &part);
+            keep(part);
+        }
+        Ok(())
+    };
     if selection.parents {
         // Each path is an include pattern of its own, below the folder before its pivot.
         for path in &selection.paths {
             let alone = Selection { paths: vec![path.clone()], ..selection.clone() };
             let filter = Filter::new(&[split_pivot(&path.path).1], &selection.exclude)?;
-            add_selected(&mut hasher, tree, &select(tree, &alone)?, &filter, hashes)?;
+            add(select(tree, &alone)?, &filter)?;
         }
     } else {
         let filter = Filter::new(&[], &selection.exclude)?;
-        add_selected(&mut hasher, tree, &select(tree, selection)?, &filter, hashes)?;
+        add(select(tree, selection)?, &filter)?;
     }
     Ok(hasher.finish())
 }
 
-/// Adds all that `filter` takes of the selected files and folders.
-fn add_selected(
-    hasher: &mut Hasher,
+/// Reads all that `filter` takes of a selected file or folder.
+fn part_of(
     tree: &dyn SourceTree,
-    selected: &[Selected],
+    one: &Selected,
     filter: &Filter,
     hashes: &dyn ContentHashes,
-) -> Result<(), TreeError> {
-    for one in selected {
-        let items = walk(tree, &one.path, &one.entry, filter)?;
-        let contents: Vec<Option<Digest>> = items
-            .par_iter()
-            .with_min_len(16)
-            .map(|item| item_content(tree, &one.path, item, hashes))
-            .collect::<Result<_, _>>()?;
-        hasher
-            .part(one.named.file_name().unwrap_or_default().as_bytes())
-            .number(items.len() as u64);
-        for (item, content) in items.iter().zip(&contents) {
-            add_item(hasher, tree, &one.path, item, content.as_ref())?;
-        }
-    }
-    Ok(())
+) -> Result<SelectedPart, TreeError> {
+    let items = walk(tree, &one.path, &one.entry, filter)?;
+    let contents = items
+        .par_iter()
+        .with_min_len(16)
+        .map(|item| item_content(tree, &one.path, item, hashes))
+        .collect::<Result<_, _>>()?;
+    Ok(SelectedPart { start: one.path.clone(), items, contents })
 }
 
-fn add_item(
-    hasher: &mut Hasher,
-    tree: &dyn SourceTree,
-    start: &Path,
-    item: &WalkItem,
-    content: Option<&Digest>,
-) -> Result<(), TreeError> {
-    let entry = &item.entry;
-    let at = join(start, &item.path);
-    let mode = if at.as_os_str().is_empty() { 0 } else { entry.mode };
-    hasher.part(item.path.as_os_str().as_bytes());
+fn add_part(hasher: &mut Hasher, one: &Selected, part: &SelectedPart) {
     hasher
-        .number(entry.kind as u64)
-        .number(u64::from(mode))
-        .number(u64::from(item.role == Role::OnTheWay));
-    match entry.kind {
-        Kind::File => {
-            hasher.number(entry.size);
+        .part(one.named.file_name().unwrap_or_default().as_bytes())
+        .number(part.items.len() as u64);
+    for (item, content) in part.items.iter().zip(&part.contents) {
+        let entry = &item.entry;
+        let is_root = part.start.as_os_str().is_empty() && item.path.as_os_str().is_empty();
+        let mode = if is_root { 0 } else { entry.mode };
+        hasher.part(item.path.as_os_str().as_bytes());
+        hasher
+            .number(entry.kind as u64)
+            .number(u64::from(mode))
+            .number(u64::from(item.role == Role::OnTheWay));
+        match entry.kind {
+            Kind::File => {
+                hasher.number(entry.size);
+            }
+            Kind::Char | Kind::Block => {
+                hasher.number(entry.device);
+            }
+            Kind::Symlink | Kind::Dir | Kind::Fifo | Kind::Socket => {}
         }
-        Kind::Symlink => {
-            hasher.part(tree.read_link(&at, entry)?.as_os_str().as_bytes());
+        match content {
+            ItemContent::None => {}
+            ItemContent::Digest(digest) => {
+                hasher.digest(digest);
+            }
+            ItemContent::Target(target) => {
+                hasher.part(target.as_os_str().as_bytes());
+            }
         }
-        Kind::Char | Kind::Block => {
-            hasher.number(entry.device);
-        }
-        Kind::Dir | Kind::Fifo | Kind::Socket => {}
     }
-    if let Some(content) = content {
-        hasher.digest(content);
-    }
-    Ok(())
 }
 
-/// What of an entry is not in its metadata: content and attributes of a file, attributes of a
-/// folder that has some.
 fn item_content(
     tree: &dyn SourceTree,
     start: &Path,
     item: &WalkItem,
     hashes: &dyn ContentHashes,
-) -> Result<Option<Digest>, TreeError> {
+) -> Result<ItemContent, TreeError> {
     let at = join(start, &item.path);
     match item.entry.kind {
-        Kind::File => file_content(tree, &at, &item.entry, hashes).map(Some),
+        Kind::File => file_content(tree, &at, &item.entry, hashes).map(ItemContent::Digest),
+        Kind::Symlink => tree.read_link(&at, &item.entry).map(ItemContent::Target),
         Kind::Dir => {
             let xattrs = tree.xattrs(&at, &item.entry)?;
-            Ok((!xattrs.is_empty()).then(|| with_xattrs(Digest::of(b""), &xattrs)))
+            Ok(match xattrs.is_empty() {
+                true => ItemContent::None,
+                false => ItemContent::Digest(with_xattrs(Digest::of(b""), &xattrs)),
+            })
         }
-        _ => Ok(None),
+        _ => Ok(ItemContent::None),
     }
 }
 

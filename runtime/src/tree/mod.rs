@@ -28,7 +28,10 @@ use std::{
 };
 
 pub use context::ContextTree;
-pub use digest::{ContentHashes, NoHashes, content_digest, selection_digest};
+pub use digest::{
+    ContentHashes, ItemContent, NoHashes, SelectedPart, content_digest, selection_digest,
+    selection_listing,
+};
 pub use entry::{Entry, Kind, Xattrs};
 pub(crate) use entry::{is_kept, read_xattrs, read_xattrs_of};
 pub use index::StatIndex;

@@ -1,0 +1,110 @@
+//! What the journal is told of steps.
+
+use std::time::Duration;
+
+use rbc_ir::{Graph, Node, Op};
+
+use super::{
+    BuildError,
+    plan::{Fate, Plan, Standing},
+};
+use crate::{
+    history::{Found, Miss, Place, StepRecord, StepState},
+    progress::StepId,
+    store::{CachedResult, LayerId},
+};
+
+/// The notes on all nodes of a graph once it is known what is in the cache.
+pub(super) fn planned(graph: &Graph, plan: &Plan, numbers: &[Option<StepId>]) -> Vec<StepRecord> {
+    let lines: Vec<Vec<usize>> = graph.meta.files.iter().map(|f| line_starts(&f.text)).collect();
+    let place = |span: rbc_ir::Span| {
+        let file = graph.meta.files.get(span.file as usize)?;
+        let starts = lines.get(span.file as usize)?;
+        let line = starts.partition_point(|start| *start <= span.start as usize);
+        Some(Place { file: file.name.clone(), line })
+    };
+    let nodes = graph.nodes.iter().enumerate();
+    nodes
+        .map(|(at, (digest, node))| {
+            let meta = graph.node_meta(digest);
+            let known = match &plan.standings[at] {
+                Standing::Valid(result) => Some(result),
+                _ => None,
+            };
+            let (state, miss) = match (&plan.fates[at], &plan.standings[at]) {
+                (_, Standing::Valid(_)) => (StepState::Cached, None),
+                (Fate::Run, Standing::Stale(miss)) => (StepState::NotReached, Some(*miss)),
+                (Fate::Run, _) => (StepState::NotReached, Some(Miss::Absent)),
+                (_, Standing::Stale(miss)) => (StepState::NotNeeded, Some(*miss)),
+                (_, _) => (StepState::NotNeeded, Some(Miss::Absent)),
+            };
+            let mut note = StepRecord {
+                node: *digest,
+                number: numbers[at],
+                name: meta.name.clone(),
+                stage: meta.stage.clone(),
+                place: meta.span.and_then(place),
+                state,
+                found: None,
+                miss,
+                start_ms: None,
+                millis: None,
+                cost_ms: None,
+                added: Vec::new(),
+                size: None,
+                error: None,
+                log: None,
+            };
+            if let Some(result) = known {
+                found(&mut note, node, result, Found::Key);
+            }
+            note
+        })
+        .collect()
+}
+
+/// Notes that a result was found.
+pub(super) fn found(note: &mut StepRecord, node: &Node, result: &CachedResult, how: Found) {
+    note.state = StepState::Cached;
+    note.found = Some(how);
+    note.cost_ms = Some(millis(result.stored.elapsed));
+    note.added = added(node, &result.stored.layers);
+}
+
+/// Notes that a result was made.
+pub(super) fn made(note: &mut StepRecord, node: &Node, result: &CachedResult) {
+    let took = millis(result.stored.elapsed);
+    note.state = StepState::Ran;
+    note.millis = Some(took);
+    note.cost_ms = Some(took);
+    note.added = added(node, &result.stored.layers);
+}
+
+/// Notes that a step failed or was stopped.
+pub(super) fn failed(note: &mut StepRecord, error: &BuildError, elapsed: Duration) {
+    note.state = match error {
+        BuildError::Cancelled => StepState::Cancelled,
+        _ => StepState::Failed,
+    };
+    note.millis = note.start_ms.map(|_| millis(elapsed));
+    note.error = Some(error.to_string());
+}
+
+/// The layers that a node adds to those of its first input.
+fn added(node: &Node, layers: &[LayerId]) -> Vec<String> {
+    let own = match node.op {
+        Op::Exec(_) | Op::File(_) => &layers[layers.len().saturating_sub(1)..],
+        Op::Source(_) => layers,
+        Op::Merge | Op::Diff => &[],
+    };
+    own.iter().map(ToString::to_string).collect()
+}
+
+fn line_starts(text: &str) -> Vec<usize> {
+    let after = |(at, byte): (usize, u8)| (byte == b'\n').then_some(at + 1);
+    std::iter::once(0).chain(text.bytes().enumerate().filter_map(after)).collect()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,164 @@
+//! Notes what becomes of each step while a build runs.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rbc_ir::Graph;
+use time::OffsetDateTime;
+
+use super::{
+    keep::{Builds, HistoryError},
+    listing,
+    record::{Record, Status, StepRecord, StepState, Subject, VERSION},
+};
+use crate::{build::Contexts, store::Store};
+
+/// The notes on one build. They become a record with [`Journal::close`].
+#[derive(Debug)]
+pub struct Journal {
+    id: String,
+    subject: Subject,
+    tags: Vec<String>,
+    begun: SystemTime,
+    clock: Instant,
+    notes: Mutex<Notes>,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    /// By position in the graph.
+    steps: Vec<StepRecord>,
+    first_miss: Option<String>,
+    compared_with: Option<String>,
+}
+
+/// How a build ended, for its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// Why it failed, in a line.
+    pub error: Option<String>,
+}
+
+impl Journal {
+    /// Begins the notes on a build of `subject`, and names the build after the time.
+    pub fn begin(subject: Subject, tags: Vec<String>) -> Self {
+        let begun = SystemTime::now();
+        let t = OffsetDateTime::from(begun);
+        let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
+        let (hour, minute, second, millis) = (t.hour(), t.minute(), t.second(), t.millisecond());
+        let id = format!(
+            "{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{millis:03}-{}",
+            std::process::id()
+        );
+        let notes = Mutex::default();
+        Self { id, subject, tags, begun, clock: Instant::now(), notes }
+    }
+
+    /// Name of the build. Names sort by time.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is built.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Milliseconds since the build began.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        millis(self.clock.elapsed())
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the steps as they are planned, one for each node of the graph.
+    pub(crate) fn planned(&self, steps: Vec<StepRecord>) {
+        self.notes().steps = steps;
+    }
+
+    /// Changes the note on the step at a position of the graph.
+    pub(crate) fn note(&self, at: usize, change: impl FnOnce(&mut StepRecord)) {
+        if let Some(step) = self.notes().steps.get_mut(at) {
+            change(step);
+        }
+    }
+
+    /// Why the first step that failed did.
+    pub fn failure(&self) -> Option<String> {
+        let notes = self.notes();
+        let failed = notes.steps.iter().find(|step| step.state == StepState::Failed)?;
+        let error = failed.error.clone().unwrap_or_default();
+        Some(match failed.name.as_str() {
+            "" => error,
+            name => format!("{name}: {error}"),
+        })
+    }
+
+    /// Whether a step has failed, rather than having been stopped.
+    pub fn has_failure(&self) -> bool {
+        self.notes().steps.iter().any(|step| step.state == StepState::Failed)
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// If the state folder cannot be written. The build itself is not concerned.
+    pub fn close(
+        self,
+        store: &Store,
+        graph: &Graph,
+        contexts: &Contexts,
+        outcome: Outcome,
+    ) -> Result<(), HistoryError> {
+        let millis = self.elapsed_ms();
+        let notes = self.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Scratch and contexts never have results, so there is nothing to say of them.
+        let steps = graph.nodes.values().zip(notes.steps);
+        let steps = steps.filter(|(node, _)| !crate::build::is_transparent(&node.op));
+        let begun_ms = self.begun.duration_since(UNIX_EPOCH).map_or(0, self::millis);
+        let record = Record {
+            version: VERSION,
+            id: self.id,
+            subject: self.subject,
+            tags: self.tags,
+            begun_ms,
+            millis,
+            status: outcome.status,
+            error: outcome.error,
+            first_miss: notes.first_miss,
+            compared_with: notes.compared_with,
+            steps: steps.map(|(_, step)| step).collect(),
+        };
+        write_listings(store, graph, contexts)?;
+        let bytes = graph
+            .encode()
+            .map_err(|e| HistoryError::Damaged { id: record.id.clone(), reason: e.to_string() })?;
+        Builds::of(store).write(&record, &bytes)
+    }
+}
+
+/// Writes the listings of the contexts of a graph that are not there yet.
+pub(crate) fn write_listings(
+    store: &Store,
+    graph: &Graph,
+    contexts: &Contexts,
+) -> Result<(), HistoryError> {
+    let builds = Builds::of(store);
+    for node in graph.nodes.values() {
+        if let rbc_ir::Op::Source(rbc_ir::Source::Context(source)) = &node.op {
+            let encode = || contexts.listing(&source.digest, listing::encode);
+            builds.write_listing(&source.digest, encode)?;
+        }
+    }
+    Ok(())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,170 @@
+//! The files behind the digest of a context selection, so that a change of the digest can be told
+//! as a change of files.
+//!
+//! A listing is named by the digest, so it is written once however often a context is built. It is
+//! text with one entry a line: kind and mode, content, path, with tabs between them.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use rbc_ir::Digest;
+
+use crate::tree::{Kind, SelectedPart};
+
+/// What is known of one file of a selection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFacts {
+    /// `file`, `folder`, `symlink` or `special`.
+    pub kind: &'static str,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its content.
+    pub content: Content,
+}
+
+/// What a file consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing beside its metadata.
+    None,
+    /// Bytes with this digest.
+    Digest(Digest),
+    /// The target of a symlink.
+    Target(PathBuf),
+}
+
+/// Files by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The entries.
+    pub files: BTreeMap<PathBuf, FileFacts>,
+}
+
+const KINDS: [(u8, &str); 4] =
+    [(b'f', "file"), (b'd', "folder"), (b'l', "symlink"), (b's', "special")];
+
+/// Writes what a selection took.
+pub(super) fn encode(parts: &[SelectedPart]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        for (item, content) in part.items.iter().zip(&part.contents) {
+            let kind = match item.entry.kind {
+                Kind::File => b'f',
+                Kind::Dir => b'd',
+                Kind::Symlink => b'l',
+                Kind::Fifo | Kind::Char | Kind::Block | Kind::Socket => b's',
+            };
+            out.push(kind);
+            out.extend(format!("{:o}\t", item.entry.mode).bytes());
+            match content {
+                crate::tree::ItemContent::None => {}
+                crate::tree::ItemContent::Digest(digest) => out.extend(digest.hex().bytes()),
+                crate::tree::ItemContent::Target(target) => {
+                    out.push(b'>');
+                    escape(target, &mut out);
+                }
+            }
+            out.push(b'\t');
+            escape(&part.path_of(item), &mut out);
+            out.push(b'\n');
+        }
+    }
+    out
+}
+
+impl Listing {
+    /// Reads a listing; `None` if it is damaged.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut files = BTreeMap::new();
+        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            let mut fields = line.split(|b| *b == b'\t');
+            let (&kind, mode) = fields.next()?.split_first()?;
+            let kind = KINDS.iter().find(|(letter, _)| *letter == kind)?.1;
+            let mode = u32::from_str_radix(std::str::from_utf8(mode).ok()?, 8).ok()?;
+            let content = match fields.next()? {
+                b"" => Content::None,
+                [b'>', target @ ..] => Content::Target(unescape(target)?),
+                hex => Content::Digest(Digest::from_hex(std::str::from_utf8(hex).ok()?).ok()?),
+            };
+            let path = unescape(fields.next()?)?;
+            files.insert(path, FileFacts { kind, mode, content });
+        }
+        Some(Self { files })
+    }
+}
+
+fn escape(path: &Path, out: &mut Vec<u8>) {
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'\\' => out.extend(b"\\\\"),
+            b'\n' => out.extend(b"\\n"),
+            b'\t' => out.extend(b"\\t"),
+            byte => out.push(byte),
+        }
+    }
+}
+
+fn unescape(text: &[u8]) -> Option<PathBuf> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(&byte) = bytes.next() {
+        out.push(match byte {
+            b'\\' => match bytes.next()? {
+                b'\\' => b'\\',
+                b'n' => b'\n',
+                b't' => b'\t',
+                _ => return None,
+            },
+            byte => byte,
+        });
+    }
+    Some(OsString::from_vec(out).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rbc_ir::{SelectPath, Selection};
+
+    use super::*;
+    use crate::tree::{NoHashes, fixture::World, selection_listing};
+
+    #[test]
+    fn a_listing_says_what_a_selection_took() {
+        let mut world = World::new();
+        let tree = world.context("src/a = one\nsrc/odd\\name = two\nsrc/link -> a\nother = o", &[]);
+        let paths = vec![SelectPath { path: "src".into(), wildcard: false }];
+        let selection = Selection { paths, follow_symlinks: true, ..Selection::default() };
+        let (_, parts) = selection_listing(&tree, &selection, &NoHashes).unwrap();
+        let listing = Listing::decode(&encode(&parts)).unwrap();
+        let of = |path: &str| {
+            let facts = &listing.files[Path::new(path)];
+            (facts.kind, facts.content.clone())
+        };
+        assert_eq!(listing.files.len(), 4, "{listing:?}");
+        assert_eq!(of("src"), ("folder", Content::None));
+        assert_eq!(of("src/a"), ("file", Content::Digest(Digest::of(b"one"))));
+        assert_eq!(of("src/odd\\name"), ("file", Content::Digest(Digest::of(b"two"))));
+        assert_eq!(of("src/link"), ("symlink", Content::Target("a".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_comes_back(bytes in proptest::collection::vec(1_u8.., 0..40)) {
+            let path = PathBuf::from(OsString::from_vec(bytes));
+            let mut out = Vec::new();
+            escape(&path, &mut out);
+            prop_assert!(!out.contains(&b'\n') && !out.contains(&b'\t'));
+            prop_assert_eq!(unescape(&out), Some(path));
+        }
+
+        #[test]
+        fn damage_is_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Listing::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `rbc history` and `rbc logs`: past builds from their records.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use rbc_runtime::{
+    history::{Builds, Record, Status, StepRecord},
+    store::Store,
+};
+
+use super::{Outcome, report};
+use crate::{
+    cli::{HistoryArgs, ListFormat, LogsArgs},
+    inspect::clean,
+};
+
+pub fn list(store: &Store, args: &HistoryArgs) -> Outcome {
+    let builds = Builds::of(store);
+    let ids = builds.ids()?;
+    let mut out = io::stdout().lock();
+    let mut table =
+        vec![["BUILD", "BEGAN", "TOOK", "STATUS", "CACHED", "RAN", "WHAT"].map(str::to_owned)];
+    for id in ids.iter().take(args.limit.unwrap_or(usize::MAX)) {
+        if args.quiet {
+            writeln!(out, "{id}")?;
+            continue;
+        }
+        let record = match builds.record(id) {
+            Ok(record) => record,
+            Err(error) => {
+                report::tell(&format!("warning: {error}"));
+                continue;
+            }
+        };
+        match args.format {
+            ListFormat::Json => writeln!(out, "{}", summary(&record))?,
+            ListFormat::Table => table.push([
+                record.id.clone(),
+                ago(record.begun_ms),
+                seconds(record.millis),
+                word(record.status).to_owned(),
+                record.cached().to_string(),
+                record.ran().to_string(),
+                what(&record),
+            ]),
+        }
+    }
+    if args.quiet || args.format == ListFormat::Json {
+        return Ok(());
+    }
+    let width =
+        |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..table[0].len()).map(width).collect();
+    for row in &table {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}   "));
+        writeln!(out, "{}", cells.collect::<String>().trim_end())?;
+    }
+    Ok(())
+}
+
+/// A build in one JSON object.
+fn summary(record: &Record) -> serde_json::Value {
+    serde_json::json!({
+        "id": record.id,
+        "begun_ms": record.begun_ms,
+        "millis": record.millis,
+        "status": record.status,
+        "error": record.error,
+        "dockerfile": record.subject.dockerfile,
+        "context": record.subject.context,
+        "targets": record.subject.targets,
+        "platforms": record.subject.platforms,
+        "tags": record.tags,
+        "cached": record.cached(),
+        "ran": record.ran(),
+        "first_miss": record.first_miss,
+    })
+}
+
+/// What was built, for people.
+fn what(record: &Record) -> String {
+    let mut text = record.subject.dockerfile.clone();
+    for target in record.subject.targets.iter().filter(|target| !target.is_empty()) {
+        text.push_str(&format!(" --target {target}"));
+    }
+    for tag in &record.tags {
+        text.push_str(&format!(" -t {tag}"));
+    }
+    clean(&text)
+}
+
+pub fn word(status: Status) -> &'static str {
+    match status {
+        Status::Succeeded => "succeeded",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+    }
+}
+
+/// A time in words, from now.
+fn ago(ms: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = now.saturating_sub(ms / 1000);
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        7200..172_800 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+pub fn seconds(ms: u64) -> String {
+    format!("{}.{}s", ms / 1000, ms % 1000 / 100)
+}
+
+/// The build that is named, or the last one.
+pub fn chosen(builds: &Builds<'_>, name: Option<&str>) -> anyhow::Result<String> {
+    Ok(builds.find(name.unwrap_or("~0"))?)
+}
+
+pub fn logs(store: &Store, args: &LogsArgs) -> Outcome {
+    let builds = Builds::of(store);
+    let (build, step) = match (args.build.as_deref(), args.step.as_deref()) {
+        // A single argument that can only be a step is one of the last build.
+        (Some(one), None) if is_step(&builds, one) => (None, Some(one)),
+        both => both,
+    };
+    let record = builds.record(&chosen(&builds, build)?)?;
+    let mut out = io::stdout().lock();
+    let Some(step) = step else {
+        for step in record.steps.iter().filter(|step| step.log.is_some()) {
+            let number = step.number.map(|number| format!("#{number} ")).unwrap_or_default();
+            writeln!(out, "{number}{}", clean(&step.name))?;
+            copy(&builds, &record, step, &mut out)?;
+        }
+        return Ok(());
+    };
+    let step = find(&record, step)?;
+    if step.log.is_none() {
+        let name = clean(&step.name);
+        return Err(anyhow::anyhow!("{name} ran no command in build {}", record.id).into());
+    }
+    copy(&builds, &record, step, &mut out)?;
+    Ok(())
+}
+
+fn is_step(builds: &Builds<'_>, argument: &str) -> bool {
+    let is_number = argument.len() <= 5 && argument.bytes().all(|b| b.is_ascii_digit());
+    is_number || (!argument.starts_with('~') && builds.find(argument).is_err())
+}
+
+/// The step with a number, or the only one whose name holds a text.
+fn find<'a>(record: &'a Record, wanted: &str) -> anyhow::Result<&'a StepRecord> {
+    let mut steps = record.steps.iter().filter(|step| step.number.is_some());
+    if let Ok(number) = wanted.parse::<usize>() {
+        return steps
+            .find(|step| step.number == Some(number))
+            .with_context(|| format!("build {} has no step #{number}", record.id));
+    }
+    let found: Vec<&StepRecord> = steps.filter(|step| step.name.contains(wanted)).collect();
+    match found.as_slice() {
+        [step] => Ok(step),
+        [] => bail!("build {} has no step with {wanted:?} in its name", record.id),
+        several => {
+            let names: Vec<String> = several
+                .iter()
+                .map(|step| format!("#{} {}", step.number.unwrap_or_default(), clean(&step.name)))
+                .collect();
+            bail!("several steps have {wanted:?} in their names:\n  {}", names.join("\n  "))
+        }
+    }
+}
+
+fn copy(
+    builds: &Builds<'_>,
+    record: &Record,
+    step: &StepRecord,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let Some(name) = &step.log else { return Ok(()) };
+    let path = builds.log_dir(&record.id).join(name);
+    match File::open(&path) {
+        // A step that prints nothing has no log.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        Ok(mut file) => {
+            io::copy(&mut file, out)?;
+            Ok(())
+        }
+    }
+}
