@@ -8,6 +8,33 @@ use rbc_runtime::{layer, sandbox, store::Store};
 /// Enters private namespaces and opens the state folder. Must be called before any thread is
 /// started. Layers belong to the users of the namespace, so everything that touches them needs it.
 pub fn open(root: Option<&Path>) -> Result<Store> {
+    let root = enter(root)?;
+    Store::open(&root).with_context(|| cannot_open(&root))
+}
+
+/// As [`open`], but changes nothing. The folder must exist.
+pub fn open_read_only(root: Option<&Path>) -> Result<Store> {
+    let root = enter(root)?;
+    Store::open_read_only(&root).with_context(|| cannot_open(&root))
+}
+
+/// As [`open`] for a command that only looks: it works where nothing can be written.
+pub fn open_to_look(root: Option<&Path>) -> Result<Store> {
+    let root = enter(root)?;
+    match Store::open(&root) {
+        Err(error) if error.is_unwritable() => {
+            Store::open_read_only(&root).with_context(|| cannot_open(&root))
+        }
+        other => other.with_context(|| cannot_open(&root)),
+    }
+}
+
+fn cannot_open(root: &Path) -> String {
+    format!("cannot open the state folder {}", root.display())
+}
+
+/// Enters private namespaces and gives the state folder's absolute path.
+fn enter(root: Option<&Path>) -> Result<PathBuf> {
     let root = match root {
         Some(root) => std::path::absolute(root).context("cannot find the state folder")?,
         None => default_root()?,
@@ -16,7 +43,7 @@ pub fn open(root: Option<&Path>) -> Result<Store> {
     if session.single_uid() {
         layer::owner::assume_single_user();
     }
-    Store::open(&root).with_context(|| format!("cannot open the state folder {}", root.display()))
+    Ok(root)
 }
 
 fn default_root() -> Result<PathBuf> {

@@ -17,3 +17,4 @@ pub mod sandbox;
 pub mod source;
 pub mod store;
 pub mod tree;
+pub mod upkeep;

@@ -3,6 +3,7 @@
 mod build;
 mod history;
 mod registry;
+mod state;
 mod values;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
 pub use history::{HistoryArgs, LogsArgs};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
+pub use state::FsckArgs;
 pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
@@ -98,6 +100,9 @@ pub enum Command {
         after_help = "Examples:\n  rbc base-image\n  rbc base-image --tag tools:1 sh git make"
     )]
     BaseImage(BaseImageArgs),
+    /// Verify all that the state folder holds and drop what is bad
+    #[command(after_help = state::FSCK_EXAMPLES)]
+    Fsck(FsckArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -9,7 +9,7 @@ use rbc_runtime::{
     store::Store,
 };
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, plain::human_size};
 use crate::{
     base_image,
     cli::{
@@ -105,18 +105,6 @@ pub fn list(store: &Store, args: &ImagesArgs) -> Outcome {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
-}
-
-/// Bytes in decimal units, as docker shows them.
-fn human_size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 1000.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1}TB")
 }
 
 pub fn tag(store: &Store, args: &TagArgs) -> Outcome {

@@ -14,6 +14,7 @@ mod plain;
 mod pull;
 mod push;
 mod report;
+mod upkeep;
 
 use crate::{
     cli::{Cli, Command},
@@ -35,7 +36,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Logs(args) => history::logs(&state::open(root)?, &args),
         Command::Load(args) => images::load(&state::open(root)?, &args),
         Command::Save(args) => images::save(&state::open(root)?, &args),
-        Command::Images(args) => images::list(&state::open(root)?, &args),
+        Command::Images(args) => images::list(&state::open_to_look(root)?, &args),
         Command::Tag(args) => images::tag(&state::open(root)?, &args),
         Command::Rmi(args) => images::remove(&state::open(root)?, &args),
         Command::Push(args) => push::push(&state::open(root)?, &args),
@@ -44,9 +45,11 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Logout(args) => login::logout(&args),
         Command::Create(args) => containers::create(&state::open(root)?, &args),
         Command::Cp(args) => containers::copy(&state::open(root)?, &args),
-        Command::Ps => containers::list(&state::open(root)?),
+        Command::Ps => containers::list(&state::open_to_look(root)?),
         Command::Rm(args) => containers::remove(&state::open(root)?, &args),
         Command::BaseImage(args) => images::make_base(&state::open(root)?, &args),
+        Command::Fsck(args) if args.check => upkeep::fsck(&state::open_read_only(root)?, &args),
+        Command::Fsck(args) => upkeep::fsck(&state::open(root)?, &args),
         Command::Completions { shell } => plain::completions(shell),
         Command::Man { dir } => plain::man_pages(&dir),
     }

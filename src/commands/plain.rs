@@ -25,3 +25,15 @@ pub fn man_pages(dir: &Path) -> Outcome {
         .with_context(|| format!("cannot write to {}", dir.display()))?;
     Ok(())
 }
+
+/// Bytes in decimal units, as docker shows them.
+pub fn human_size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000.0 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1}TB")
+}

@@ -96,7 +96,7 @@ impl Executor<'_> {
             match pair {
                 (now, then) if now == then => {}
                 (InputContent::Layers(now), InputContent::Layers(then)) => {
-                    if !self.store.has_layers(then) {
+                    if !then.iter().all(|id| self.store.peek_layer(id)) {
                         return Ok(false);
                     }
                     let result = LayerStack::new(self.dirs(&earlier.layers));

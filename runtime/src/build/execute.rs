@@ -25,7 +25,7 @@ use crate::{
     progress::{Event, StepId, Stream},
     sandbox,
     source::{git, http},
-    store::{CachedResult, LayerId, Store, StoreError, StoredResult, TmpDir},
+    store::{CachedResult, Candidates, LayerId, Store, StoreError, StoredResult, TmpDir},
     tree::{LayerStack, SourceTree},
 };
 
@@ -184,7 +184,7 @@ impl<'a> Executor<'a> {
         let operation = node.op_digest();
         let contents = self.contents(node)?;
         let candidates = match node.op {
-            Op::Source(_) => Vec::new(),
+            Op::Source(_) => Candidates::default(),
             _ => self.store.results_of_operation(&operation)?,
         };
         if !meta.no_cache

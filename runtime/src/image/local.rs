@@ -2,18 +2,20 @@
 //!
 //! A name in the index is a normalised reference; an image without one is kept by an internal name
 //! with its digest. What was pulled for a build is kept in the same way, but not listed. Blobs
-//! that no name leads to any more are removed by [`sweep`], which works only while no other process
-//! has the state folder open, so that it never takes what a running build uses.
+//! that no name leads to any more are removed by [`sweep`], unless a running process holds them.
 
 use std::collections::{BTreeSet, HashSet};
 
 use rbc_ir::{Digest, Platform};
 
 use super::{
-    ConfigFacts, Document, Documents, ImageError, MAX_CONFIG, MAX_MANIFEST, Reference, Resolved,
-    describe, resolve,
+    ConfigFacts, Document, ImageError, MAX_CONFIG, MAX_MANIFEST, Reference, Resolved, describe,
+    resolve,
 };
-use crate::store::{ImageRecord, Store};
+use crate::{
+    source::http,
+    store::{Held, ImageRecord, Store},
+};
 
 /// Before the digest of an image without a name.
 const UNTAGGED: &str = "<none>@";
@@ -47,8 +49,7 @@ pub struct ImageRow {
 pub struct Removed {
     /// Names that are gone, in short form.
     pub untagged: Vec<String>,
-    /// Blobs that are gone. Empty if another process has the state folder open; a later sweep
-    /// takes them.
+    /// Blobs that are gone. Those that running processes hold are taken by a later sweep.
     pub deleted: Vec<Digest>,
     /// Bytes freed.
     pub freed: u64,
@@ -133,7 +134,7 @@ fn digest_of(store: &Store, reference: &Reference) -> Result<Option<Digest>, Ima
 /// Whether an index in the store lists a manifest, at any depth, and the manifest is there.
 fn holds(store: &Store, root: &Digest, wanted: &Digest) -> Result<bool, ImageError> {
     let mut found = false;
-    walk(store, root, &mut |digest, _| found |= digest == wanted)?;
+    walk(store, root, &mut |digest, _| found |= digest == wanted);
     Ok(found)
 }
 
@@ -214,30 +215,42 @@ pub fn remove(store: &Store, text: &str) -> Result<Removed, ImageError> {
     Ok(removed)
 }
 
-/// Removes every blob that no image, no container and no cached layer needs; gives their digests
-/// and the bytes freed. Does nothing while another process has the state folder open.
+/// Removes every blob that no image, no container, no cached layer and no download needs; gives
+/// their digests and the bytes freed. What a running process holds is left for a later sweep.
 pub fn sweep(store: &Store) -> Result<(Vec<Digest>, u64), ImageError> {
-    let swept = store.alone(|| -> Result<_, ImageError> {
-        let mut needed: HashSet<Digest> = store.layer_blob_digests()?.into_iter().collect();
-        let roots = store.images()?.into_iter().map(|image| image.digest);
-        let containers = store.containers()?.into_iter().map(|container| container.manifest);
-        for root in roots.chain(containers) {
-            walk(store, &root, &mut |digest, _| {
-                needed.insert(*digest);
-            })?;
+    let mut unneeded = store.blobs().list()?;
+    let needed = needed_blobs(store)?;
+    unneeded.retain(|(digest, _)| !needed.contains(digest));
+    let taken = store.nothing_taken()?;
+    let mut free = Vec::new();
+    for (digest, size) in unneeded {
+        if taken.try_take(Held::Blob(&digest))? {
+            free.push((digest, size));
         }
-        let (mut gone, mut freed) = (Vec::new(), 0);
-        for (digest, size) in store.blobs().list()? {
-            if !needed.contains(&digest) {
-                store.blobs().remove(&digest)?;
-                gone.push(digest);
-                freed += size;
-            }
-        }
-        gone.sort();
-        Ok((gone, freed))
-    })?;
-    swept.unwrap_or_else(|| Ok((Vec::new(), 0)))
+    }
+    // Who held one of them a moment ago may have given it a name before letting go.
+    let needed = needed_blobs(store)?;
+    let (mut gone, mut freed) = (Vec::new(), 0);
+    for (digest, size) in free.into_iter().filter(|(digest, _)| !needed.contains(digest)) {
+        store.blobs().remove(&digest)?;
+        gone.push(digest);
+        freed += size;
+    }
+    gone.sort();
+    Ok((gone, freed))
+}
+
+fn needed_blobs(store: &Store) -> Result<HashSet<Digest>, ImageError> {
+    let mut needed: HashSet<Digest> = store.layer_blob_digests()?.into_iter().collect();
+    needed.extend(http::notes(store).into_iter().filter_map(|(_, blob)| blob));
+    let roots = store.images()?.into_iter().map(|image| image.digest);
+    let containers = store.containers()?.into_iter().map(|container| container.manifest);
+    for root in roots.chain(containers) {
+        walk(store, &root, &mut |digest, _| {
+            needed.insert(*digest);
+        });
+    }
+    Ok(needed)
 }
 
 /// Digest of the config of the host's image of a manifest or index.
@@ -259,17 +272,15 @@ fn parts(store: &Store, root: &Digest) -> Result<Parts, ImageError> {
     let mut configs = Vec::new();
     walk(store, root, &mut |digest, part| {
         if counted.insert(*digest) {
-            out.size += store.blobs().size(digest).unwrap_or(0);
+            out.size += store.blobs().peek_size(digest).unwrap_or(0);
         }
         if part == Part::Config {
             configs.push(*digest);
         }
-    })?;
+    });
     let host = Platform::host();
     for digest in configs {
-        let Ok(json) = describe(store, &digest).and_then(|d| store.document(&d, MAX_CONFIG)) else {
-            continue;
-        };
+        let Some(json) = store.blobs().peek(&digest, MAX_CONFIG) else { continue };
         let (Ok((_, platform)), Ok(facts)) =
             (rbc_ir::ImageConfig::from_json(&json), ConfigFacts::parse(&json, &digest))
         else {
@@ -294,25 +305,24 @@ enum Part {
     Other,
 }
 
-/// Visits everything in the store that a manifest or index leads to. What is missing or damaged
-/// leads nowhere.
-fn walk(
-    store: &Store,
-    root: &Digest,
-    visit: &mut dyn FnMut(&Digest, Part),
-) -> Result<(), ImageError> {
-    let Ok(root) = describe(store, root) else { return Ok(()) };
-    let mut pending = vec![root];
+/// Visits everything that a manifest or index in the store leads to, without holding it. What is
+/// missing or damaged leads nowhere.
+fn walk(store: &Store, root: &Digest, visit: &mut dyn FnMut(&Digest, Part)) {
+    let mut pending = vec![(*root, String::new(), false)];
     let mut seen = HashSet::new();
-    while let Some(descriptor) = pending.pop() {
-        if !seen.insert(descriptor.digest) {
+    while let Some((digest, media_type, about)) = pending.pop() {
+        if !seen.insert(digest) {
             continue;
         }
-        let Ok(bytes) = store.document(&descriptor, MAX_MANIFEST) else { continue };
-        visit(&descriptor.digest, Part::Manifest);
-        let about = descriptor.is_attestation();
-        match Document::parse(&bytes, &descriptor.media_type, &descriptor.digest) {
-            Ok(Document::Index(index)) => pending.extend(index.manifests.into_iter().rev()),
+        let Some(bytes) = store.blobs().peek(&digest, MAX_MANIFEST) else { continue };
+        visit(&digest, Part::Manifest);
+        match Document::parse(&bytes, &media_type, &digest) {
+            Ok(Document::Index(index)) => {
+                pending.extend(index.manifests.into_iter().rev().map(|child| {
+                    let about = child.is_attestation();
+                    (child.digest, child.media_type, about)
+                }));
+            }
             Ok(Document::Manifest(manifest)) => {
                 visit(&manifest.config.digest, if about { Part::Other } else { Part::Config });
                 for layer in &manifest.layers {
@@ -322,7 +332,6 @@ fn walk(
             Err(_) => {}
         }
     }
-    Ok(())
 }
 
 fn is_internal(name: &str) -> bool {

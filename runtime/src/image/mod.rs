@@ -12,6 +12,7 @@ mod layout;
 mod load;
 mod local;
 mod manifest;
+mod reach;
 mod reference;
 mod save;
 mod unpack;
@@ -30,6 +31,7 @@ pub use manifest::{
     ANNOTATION_CREATED, ANNOTATION_NAME, ANNOTATION_REF, ConfigFacts, Descriptor, Document, Index,
     MAX_CONFIG, MAX_MANIFEST, Manifest, PlatformJson, media_type,
 };
+pub(crate) use reach::reach;
 pub use reference::{Reference, ReferenceError};
 pub use save::{SaveFormat, save};
 pub use unpack::{ImageLayer, layers_of, unpack};

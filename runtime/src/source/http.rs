@@ -338,6 +338,14 @@ fn last_modified(response: &Response<Body>) -> Option<i64> {
     Some(OffsetDateTime::parse(text, &Rfc2822).ok()?.unix_timestamp())
 }
 
+/// The notes of downloads, each with the address and the blob that it speaks of; `None` for one that
+/// cannot be read.
+pub(crate) fn notes(store: &Store) -> Vec<(PathBuf, Option<Digest>)> {
+    let Ok(entries) = fs::read_dir(store.root().join("downloads")) else { return Vec::new() };
+    let note = |path: PathBuf| (path.clone(), read_note(&path).map(|note| note.checksum));
+    entries.flatten().map(|entry| note(entry.path())).collect()
+}
+
 fn read_note(path: &Path) -> Option<Download> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MAX_NOTE).read_to_end(&mut bytes).ok()?;

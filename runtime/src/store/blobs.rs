@@ -4,23 +4,25 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rbc_ir::Digest;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
-use super::{Result, StoreError};
+use super::{Result, StoreError, hold::Held, hold::Holds, session::Session};
 
-/// The blobs of a state folder.
+/// The blobs of a state folder. A blob that was looked up stays there until the store is closed.
 pub struct Blobs {
     dir: PathBuf,
-    staging: PathBuf,
+    staging: Arc<Session>,
+    holds: Arc<Holds>,
 }
 
 impl Blobs {
-    pub(super) fn new(dir: PathBuf, staging: PathBuf) -> Self {
-        Self { dir, staging }
+    pub(super) fn new(dir: PathBuf, staging: Arc<Session>, holds: Arc<Holds>) -> Self {
+        Self { dir, staging, holds }
     }
 
     /// Where a blob is, whether it exists or not.
@@ -30,7 +32,23 @@ impl Blobs {
 
     /// Size of a blob in bytes; `None` if it is not there.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
-        fs::metadata(self.path(digest)).ok().map(|m| m.len())
+        // What cannot be held may vanish at any time, so it counts as gone.
+        self.holds.hold(Held::Blob(digest)).ok()?;
+        self.peek_size(digest)
+    }
+
+    /// As [`Blobs::size`], for those who do not need the blob to stay.
+    pub fn peek_size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.path(digest)).ok().filter(fs::Metadata::is_file).map(|m| m.len())
+    }
+
+    /// The content of a small blob of at most `limit` bytes if it is there and what its digest
+    /// says, for those who do not need it to stay.
+    pub fn peek(&self, digest: &Digest, limit: u64) -> Option<Vec<u8>> {
+        let mut data = Vec::new();
+        let file = File::open(self.path(digest)).ok()?;
+        file.take(limit).read_to_end(&mut data).ok()?;
+        (Digest::of(&data) == *digest).then_some(data)
     }
 
     /// Whether the blob is there. Its content is checked when it is read.
@@ -41,6 +59,7 @@ impl Blobs {
     /// Opens a blob for a reader that checks the digest itself. See [`Blobs::read`] for small ones.
     pub fn open(&self, digest: &Digest) -> Result<File> {
         let path = self.path(digest);
+        self.holds.hold(Held::Blob(digest))?;
         File::open(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => StoreError::MissingBlob(*digest),
             _ => StoreError::io("cannot open", &path)(e),
@@ -66,9 +85,16 @@ impl Blobs {
 
     /// A writer for a new blob.
     pub fn writer(&self) -> Result<BlobWriter> {
-        let file = NamedTempFile::new_in(&self.staging)
-            .map_err(StoreError::io("cannot create a file in", &self.staging))?;
-        Ok(BlobWriter { file, hash: sha2::Sha256::new(), size: 0, dir: self.dir.clone() })
+        let staging = self.staging.path()?;
+        let file = NamedTempFile::new_in(&staging)
+            .map_err(StoreError::io("cannot create a file in", &staging))?;
+        Ok(BlobWriter {
+            file,
+            hash: sha2::Sha256::new(),
+            size: 0,
+            dir: self.dir.clone(),
+            holds: Arc::clone(&self.holds),
+        })
     }
 
     /// Stores bytes that are at hand.
@@ -78,13 +104,13 @@ impl Blobs {
             return Ok(digest);
         }
         let mut writer = self.writer()?;
-        writer.write_all(data).map_err(StoreError::io("cannot write in", &self.staging))?;
+        writer.write_all(data).map_err(StoreError::io("cannot write", &self.path(&digest)))?;
         writer.finish(Some(digest))?;
         Ok(digest)
     }
 
-    /// Removes a blob. Only for a caller that runs [`alone`](super::Store::alone), or for a blob
-    /// found damaged.
+    /// Removes a blob. Only for a caller that has [taken](super::Store::nothing_taken) it, or for a
+    /// blob found damaged.
     pub fn remove(&self, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
         match fs::remove_file(&path) {
@@ -114,6 +140,7 @@ pub struct BlobWriter {
     hash: sha2::Sha256,
     size: u64,
     dir: PathBuf,
+    holds: Arc<Holds>,
 }
 
 impl BlobWriter {
@@ -137,6 +164,7 @@ impl BlobWriter {
             return Err(StoreError::WrongDigest { expected, actual });
         }
         let place = self.dir.join(actual.hex());
+        self.holds.hold(Held::Blob(&actual))?;
         self.file.persist(&place).map_err(|e| StoreError::io("cannot publish", &place)(e.error))?;
         Ok((actual, self.size))
     }

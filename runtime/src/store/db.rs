@@ -1,21 +1,23 @@
 //! The index: SQLite in WAL mode, shared by processes.
 
 use std::{
+    fs,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rbc_ir::Digest;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
-use super::{LayerId, Result, Store};
+use super::{LayerId, Result, Store, StoreError};
 
 pub(super) struct Db(Mutex<Connection>);
 
 /// What makes version n + 1 of the index out of version n. Only ever added to: state folders of
 /// older versions go through the steps that they lack.
-const STEPS: [&str; 3] = [FIRST, super::blob_places::SCHEMA, super::results::ADD_CONTENT_KEYS];
+const STEPS: [&str; 4] =
+    [FIRST, super::blob_places::SCHEMA, super::results::ADD_CONTENT_KEYS, super::space::SCHEMA];
 
 const FIRST: &str = "
 CREATE TABLE IF NOT EXISTS results (
@@ -94,6 +96,39 @@ impl Db {
         connection.pragma_update(None, "synchronous", "normal")?;
         migrate(&mut connection)?;
         Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Opens the index without changing it.
+    pub(super) fn open_read_only(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = |connection: Connection| -> Result<Self> {
+            connection.busy_timeout(Duration::from_secs(60))?;
+            let version: usize =
+                connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? as _;
+            if version < STEPS.len() {
+                return Err(StoreError::OldIndex(path.to_owned()));
+            }
+            Ok(Self(Mutex::new(connection)))
+        };
+        let opened = Connection::open_with_flags(path, flags).map_err(Into::into).and_then(open);
+        // WAL mode wants to write beside the file, even to read. Where nothing can be written,
+        // nobody else does, and without a log of changes the file alone says everything.
+        let log = path.with_extension("db-wal");
+        match opened {
+            Err(StoreError::Index(_)) if fs::metadata(&log).map_or(0, |facts| facts.len()) == 0 => {
+                let mut address = String::from("file:");
+                for byte in path.as_os_str().as_encoded_bytes() {
+                    match byte {
+                        b'/' | b'.' | b'-' | b'_' => address.push(char::from(*byte)),
+                        byte if byte.is_ascii_alphanumeric() => address.push(char::from(*byte)),
+                        byte => address.push_str(&format!("%{byte:02x}")),
+                    }
+                }
+                address.push_str("?immutable=1");
+                open(Connection::open_with_flags(address, flags | OpenFlags::SQLITE_OPEN_URI)?)
+            }
+            other => other,
+        }
     }
 
     /// The connection. A thread that panicked while holding it has left no transaction open.

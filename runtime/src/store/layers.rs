@@ -8,7 +8,7 @@ use std::{
 
 use rbc_ir::Digest;
 
-use super::{Result, Store, StoreError};
+use super::{Result, Store, StoreError, hold::Held, remove_tree};
 
 /// Name of a layer in the store: letters, digits and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,15 +73,37 @@ impl Store {
         self.root().join("layers").join(id.as_str())
     }
 
-    /// Whether the layer is in the store.
+    /// Whether the layer is in the store. If so it stays there until the store is closed.
     pub fn has_layer(&self, id: &LayerId) -> bool {
+        // What cannot be held may vanish at any time, so it counts as gone.
+        self.holds.hold(Held::Layer(id)).is_ok() && self.layer_dir(id).is_dir()
+    }
+
+    /// Whether the layer is in the store at this moment.
+    pub fn peek_layer(&self, id: &LayerId) -> bool {
         self.layer_dir(id).is_dir()
+    }
+
+    /// All layers, in no order, and the names of what is no layer beside them.
+    pub fn list_layers(&self) -> Result<(Vec<LayerId>, Vec<PathBuf>)> {
+        let dir = self.root().join("layers");
+        let (mut layers, mut strays) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&dir).map_err(StoreError::io("cannot read", &dir))? {
+            let entry = entry.map_err(StoreError::io("cannot read", &dir))?;
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            match entry.file_name().to_str().map(str::parse) {
+                Some(Ok(id)) if is_dir => layers.push(id),
+                _ => strays.push(entry.path()),
+            }
+        }
+        Ok((layers, strays))
     }
 
     /// Makes a finished folder (below `tmp/`) the layer `id`. If another process published the
     /// layer first, its folder is kept and `dir` is left to be removed.
     pub fn publish_layer(&self, dir: &Path, id: &LayerId) -> Result<()> {
         let place = self.layer_dir(id);
+        self.holds.hold(Held::Layer(id))?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let renamed =
             rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, &place, flags);
@@ -101,16 +123,25 @@ impl Store {
         }
     }
 
-    /// Removes a layer. Only for a caller that runs [`alone`](Store::alone).
-    pub fn remove_layer(&self, id: &LayerId) -> Result<()> {
+    /// Removes a layer and gives the bytes on disk that were freed. Only for a caller that has
+    /// [taken](Store::nothing_taken) it.
+    pub fn remove_layer(&self, id: &LayerId) -> Result<u64> {
         let place = self.layer_dir(id);
-        // Out of sight first: a half removed folder must not be taken for a layer.
-        let doomed = self.tmp_dir()?;
-        let moved = doomed.path().join("layer");
+        // Out of sight first: a half removed folder must not be taken for a layer. It stays in the
+        // same folder, which needs no space on a full disk.
+        let moved = place.with_file_name(format!("{GONE}{id}"));
         match fs::rename(&place, &moved) {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(StoreError::io("cannot remove", &place)(e)),
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            // What an evictor was killed over is in the way.
+            Err(_) => {
+                remove_tree(&moved).map_err(StoreError::io("cannot remove", &moved))?;
+                fs::rename(&place, &moved).map_err(StoreError::io("cannot remove", &place))?;
+            }
         }
+        remove_tree(&moved).map_err(StoreError::io("cannot remove", &moved))
     }
 }
+
+/// Before the name of a layer that is being removed; no layer's name has a dot.
+const GONE: &str = ".gone-";

@@ -29,38 +29,65 @@ pub struct KeyLock {
 impl KeyLock {
     pub(super) fn try_take(path: &Path, key: &Digest) -> Result<Option<Self>> {
         let file = open_lock_file(path)?;
-        match try_lock_byte(&file, offset(key)) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(StoreError::io("cannot lock", path)(e)),
-        }
+        let locked = try_byte(&file, offset(key), ByteLock::Alone)
+            .map_err(StoreError::io("cannot lock", path))?;
+        Ok(locked.then_some(Self { _file: file }))
     }
 }
 
 /// The byte that stands for a key. Offsets are signed, so 62 bits are used; two keys that share
 /// one merely wait for each other.
-fn offset(key: &Digest) -> i64 {
+pub(super) fn offset(key: &Digest) -> i64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&key.as_bytes()[..8]);
     i64::from_le_bytes(bytes) & (i64::MAX >> 1)
 }
 
-fn try_lock_byte(file: &File, offset: i64) -> io::Result<()> {
+/// What becomes of the lock on a byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ByteLock {
+    /// Others may hold it too, but not alone. The file must be open for reading.
+    Shared,
+    /// Nobody else holds it. The file must be open for writing.
+    Alone,
+    /// It is given back.
+    Free,
+}
+
+/// Locks a byte of a file for its open file description; `false` if another one is in the way.
+pub(super) fn try_byte(file: &File, offset: i64, kind: ByteLock) -> io::Result<bool> {
+    match set_lock(file, offset, kind, libc::F_OFD_SETLK) {
+        Ok(()) => Ok(true),
+        Err(e) => match e.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied => Ok(false),
+            _ => Err(e),
+        },
+    }
+}
+
+/// Locks a byte of a file for its open file description, waiting for others.
+pub(super) fn wait_for_byte(file: &File, offset: i64, kind: ByteLock) -> io::Result<()> {
+    loop {
+        match set_lock(file, offset, kind, libc::F_OFD_SETLKW) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn set_lock(file: &File, offset: i64, kind: ByteLock, command: libc::c_int) -> io::Result<()> {
     // SAFETY: `flock` is plain data for which all zeroes is valid.
     let mut request: libc::flock = unsafe { std::mem::zeroed() };
-    request.l_type = libc::F_WRLCK as _;
+    request.l_type = match kind {
+        ByteLock::Shared => libc::F_RDLCK,
+        ByteLock::Alone => libc::F_WRLCK,
+        ByteLock::Free => libc::F_UNLCK,
+    } as _;
     request.l_whence = libc::SEEK_SET as _;
     request.l_start = offset;
     request.l_len = 1;
     // SAFETY: the descriptor is open and `request` outlives the call.
-    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &request) } {
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, &request) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

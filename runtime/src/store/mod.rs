@@ -17,27 +17,31 @@
 //! | `logs/<build>/<step>.log` | what steps printed |
 //! | `tmp/<session>/` | work in progress of one process |
 
+mod audit;
 mod blob_places;
 mod blobs;
 mod db;
+mod hold;
 mod layers;
 mod lock;
 mod remove;
 mod results;
 mod session;
+mod space;
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use blobs::{BlobWriter, Blobs};
 pub use db::{ContainerRecord, ImageRecord};
+pub(crate) use hold::{Held, Taken};
 pub use layers::{LayerId, LayerIdError};
 pub use lock::KeyLock;
 pub use remove::remove_tree;
-pub use results::{CachedResult, InputContent, StoredResult};
+pub use results::{CachedResult, Candidates, InputContent, StoredResult};
 pub use session::TmpDir;
 
 /// Layout of the state folder; another version is refused rather than misread.
@@ -57,8 +61,11 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The index cannot be read or written.
-    #[error("cannot use the index of the state folder: {0}")]
+    #[error("cannot use the index of the state folder: {}", index_reason(.0))]
     Index(#[from] rusqlite::Error),
+    /// The index is of an older rbc and cannot be brought up to date by one who only reads.
+    #[error("{} is of an older rbc: run a command that may write once", .0.display())]
+    OldIndex(PathBuf),
     /// The folder was made by another version of rbc.
     #[error(
         "{path} has layout version {found}, this rbc knows {LAYOUT_VERSION}: use another --root"
@@ -91,10 +98,52 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the cause is that nothing can be written: no space, no permission, a read-only disk.
+    pub fn is_unwritable(&self) -> bool {
+        use rusqlite::ErrorCode;
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::PermissionDenied
+            ),
+            Self::Index(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::SystemIoFailure
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// Wraps an I/O error with what was tried on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+/// SQLite's codes in words that say what to do.
+fn index_reason(error: &rusqlite::Error) -> String {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            "no space left on its disk: `rbc prune` removes what can be made again".to_owned()
+        }
+        Some(ErrorCode::ReadOnly) => {
+            "it lies on a read-only disk, or belongs to another user".to_owned()
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            format!("{error}: index.db is damaged; `rbc fsck` says how badly")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -106,9 +155,8 @@ pub struct Store {
     root: PathBuf,
     db: db::Db,
     blobs: Blobs,
-    session: session::Session,
-    /// Held shared while the store is open, so that nothing in use is swept by another process.
-    use_lock: File,
+    session: Arc<session::Session>,
+    holds: Arc<hold::Holds>,
 }
 
 impl Store {
@@ -123,14 +171,41 @@ impl Store {
             fs::create_dir_all(&path).map_err(StoreError::io("cannot create", &path))?;
         }
         let root = root.canonicalize().map_err(StoreError::io("cannot open", root))?;
-        check_layout(&root)?;
-        let use_path = root.join("use.lock");
-        let use_lock = lock::open_lock_file(&use_path)?;
-        use_lock.lock_shared().map_err(StoreError::io("cannot lock", &use_path))?;
+        check_layout(&root, Missing::Write)?;
         let db = db::Db::open(&root.join("index.db"))?;
-        let session = session::Session::start(&root.join("tmp"))?;
-        let blobs = Blobs::new(root.join("blobs/sha256"), session.path().to_owned());
-        Ok(Self { root, db, blobs, session, use_lock })
+        session::sweep(&root.join("tmp"));
+        let holds = hold::Holds::open(root.join(HOLDS))?;
+        Ok(Self::with(root, db, holds))
+    }
+
+    /// Opens the state folder at `root` without changing anything, for those who only look. It may
+    /// lie on a read-only or full disk.
+    ///
+    /// # Errors
+    /// If there is no state folder, or it cannot be read.
+    pub fn open_read_only(root: &Path) -> Result<Self> {
+        let root = root.canonicalize().map_err(StoreError::io("cannot open", root))?;
+        check_layout(&root, Missing::Refuse)?;
+        let db = db::Db::open_read_only(&root.join("index.db"))?;
+        let holds = hold::Holds::open_read_only(root.join(HOLDS));
+        Ok(Self::with(root, db, holds))
+    }
+
+    fn with(root: PathBuf, db: db::Db, holds: hold::Holds) -> Self {
+        let session = Arc::new(session::Session::new(root.join("tmp")));
+        let holds = Arc::new(holds);
+        let blobs = Blobs::new(root.join("blobs/sha256"), Arc::clone(&session), Arc::clone(&holds));
+        Self { root, db, blobs, session, holds }
+    }
+
+    /// For an evictor: takes what nobody uses, piece by piece.
+    pub(crate) fn nothing_taken(&self) -> Result<Taken> {
+        Taken::nothing(&self.root.join(HOLDS))
+    }
+
+    /// The folders of killed processes below `tmp/`.
+    pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
+        session::leftovers(&self.root.join("tmp"))
     }
 
     /// The state folder's path, absolute.
@@ -171,36 +246,28 @@ impl Store {
     pub fn try_lock_key(&self, key: &rbc_ir::Digest) -> Result<Option<KeyLock>> {
         KeyLock::try_take(&self.root.join("keys.lock"), key)
     }
-
-    /// Runs `sweep` while no other process has the store open. `None` if another one has.
-    pub fn alone<T>(&self, sweep: impl FnOnce() -> T) -> Result<Option<T>> {
-        let path = self.root.join("use.lock");
-        // flock converts a held lock without a gap only on one description; a second one would
-        // conflict with our own shared lock.
-        match self.use_lock.try_lock() {
-            Ok(()) => {
-                let value = sweep();
-                self.use_lock.lock_shared().map_err(StoreError::io("cannot lock", &path))?;
-                Ok(Some(value))
-            }
-            Err(fs::TryLockError::WouldBlock) => {
-                // A failed conversion may have dropped the shared lock.
-                self.use_lock.lock_shared().map_err(StoreError::io("cannot lock", &path))?;
-                Ok(None)
-            }
-            Err(fs::TryLockError::Error(e)) => Err(StoreError::io("cannot lock", &path)(e)),
-        }
-    }
 }
 
-fn check_layout(root: &Path) -> Result<()> {
+/// The file whose bytes stand for what processes use.
+const HOLDS: &str = "holds.lock";
+
+/// What is done where the version file is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It is a new folder.
+    Write,
+    /// It is no state folder.
+    Refuse,
+}
+
+fn check_layout(root: &Path, missing: Missing) -> Result<()> {
     let path = root.join("version");
     match fs::read_to_string(&path) {
         Ok(found) if found == LAYOUT_VERSION => Ok(()),
         Ok(found) => {
             Err(StoreError::Layout { path: root.to_owned(), found: found.trim().to_owned() })
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && missing == Missing::Write => {
             let staged = tempfile::NamedTempFile::new_in(root)
                 .map_err(StoreError::io("cannot write in", root))?;
             fs::write(staged.path(), LAYOUT_VERSION)

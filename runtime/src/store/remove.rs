@@ -5,17 +5,20 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Removes a folder and all in it, however deep. Symlinks are removed, never followed. A missing
-/// folder is no error.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
+/// Removes a folder and all in it, however deep, and gives the bytes on disk that were freed: files
+/// with another name elsewhere free nothing. Symlinks are removed, never followed. A missing folder
+/// is no error.
+pub fn remove_tree(path: &Path) -> io::Result<u64> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
+    let mut freed = 0;
     let mut pending: Vec<PathBuf> = vec![path.to_owned()];
     while let Some(folder) = pending.pop() {
         let entries = match fs::read_dir(&folder) {
@@ -26,7 +29,11 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
         for entry in entries {
             let entry = entry?;
             if !entry.file_type()?.is_dir() {
+                let facts = entry.metadata()?;
                 fs::remove_file(entry.path())?;
+                if facts.nlink() == 1 {
+                    freed += facts.blocks() * 512;
+                }
             } else if fs::remove_dir(entry.path()).is_err() {
                 let mut moved = name.to_owned();
                 moved.push(format!(
@@ -41,5 +48,5 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
         }
         fs::remove_dir(&folder)?;
     }
-    Ok(())
+    Ok(freed)
 }

@@ -11,8 +11,9 @@ use rbc_ir::Digest;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{
-    LayerId, Result, Store,
+    Held, LayerId, Result, Store,
     db::{digest_of, now},
+    hold::Holds,
 };
 
 /// Adds the operation's digest and the inputs' content to results.
@@ -58,6 +59,21 @@ pub struct CachedResult {
     pub id: Digest,
     /// What was stored.
     pub stored: StoredResult,
+}
+
+/// Earlier results that may fit, and what keeps them from being evicted.
+#[derive(Default)]
+pub struct Candidates {
+    results: Vec<CachedResult>,
+    _holds: Option<Holds>,
+}
+
+impl std::ops::Deref for Candidates {
+    type Target = [CachedResult];
+
+    fn deref(&self) -> &[CachedResult] {
+        &self.results
+    }
 }
 
 const COLUMNS: &str = "id, layers, inputs, operation, contents, name, millis";
@@ -120,7 +136,7 @@ fn join_layers(layers: &[LayerId]) -> String {
     layers.iter().map(LayerId::as_str).collect::<Vec<_>>().join(" ")
 }
 
-fn split_layers(text: &str) -> Option<Vec<LayerId>> {
+pub(super) fn split_layers(text: &str) -> Option<Vec<LayerId>> {
     text.split_ascii_whitespace().map(|id| id.parse().ok()).collect()
 }
 
@@ -148,25 +164,45 @@ impl Store {
         let found = self
             .db
             .get()
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM results WHERE key = ?1"))?
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM results WHERE key = ?1 AND evicted IS NULL"
+            ))?
             .query_row(params![key.as_bytes()], Stored::read)
             .optional()?;
         Ok(found.and_then(Stored::decode).filter(|result| self.has_layers(&result.stored.layers)))
     }
 
-    /// Results of the same operation on any inputs whose layers are all there, newest first.
-    pub fn results_of_operation(&self, operation: &Digest) -> Result<Vec<CachedResult>> {
+    /// Results of the same operation on any inputs whose layers are all there, newest first. All
+    /// that they speak of stays there until they are dropped.
+    pub fn results_of_operation(&self, operation: &Digest) -> Result<Candidates> {
         let found: Vec<Stored> = self
             .db
             .get()
             .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM results WHERE operation = ?1
+                "SELECT {COLUMNS} FROM results
+                 WHERE operation = ?1 AND evicted IS NULL
                  ORDER BY created DESC LIMIT {MAX_CANDIDATES}"
             ))?
             .query_map(params![operation.as_bytes()], Stored::read)?
             .collect::<std::result::Result<_, _>>()?;
-        let decoded = found.into_iter().filter_map(Stored::decode);
-        Ok(decoded.filter(|result| self.has_layers(&result.stored.layers)).collect())
+        if found.is_empty() {
+            return Ok(Candidates::default());
+        }
+        let holds = self.holds.apart()?;
+        let mut results = Vec::new();
+        for result in found.into_iter().filter_map(Stored::decode) {
+            let contents = result.stored.contents.iter().flat_map(|content| match content {
+                InputContent::Layers(layers) => layers.as_slice(),
+                InputContent::Pinned(_) => &[],
+            });
+            for layer in result.stored.layers.iter().chain(contents) {
+                holds.hold(Held::Layer(layer))?;
+            }
+            if result.stored.layers.iter().all(|id| self.peek_layer(id)) {
+                results.push(result);
+            }
+        }
+        Ok(Candidates { results, _holds: Some(holds) })
     }
 
     /// Whether all of the layers are in the store.
@@ -183,6 +219,9 @@ impl Store {
             hasher.part(layer.as_str().as_bytes());
         }
         let id = hasher.finish();
+        for layer in &stored.layers {
+            self.holds.hold(Held::Layer(layer))?;
+        }
         self.db
             .get()
             .prepare_cached(

@@ -4,7 +4,7 @@ use std::{fs, io::Write};
 
 use rbc_ir::Digest;
 
-use super::{LayerId, Store, StoreError, StoredResult, remove_tree};
+use super::{Held, LayerId, Store, StoreError, StoredResult, remove_tree};
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -88,13 +88,29 @@ fn work_of_a_dead_process_is_swept_and_that_of_a_live_one_is_kept() {
 }
 
 #[test]
-fn sweeping_needs_the_store_alone() {
+fn what_another_process_looked_up_is_not_taken() {
     let (dir, store) = store();
-    assert_eq!(store.alone(|| 1).unwrap(), Some(1));
-    let second = Store::open(dir.path()).unwrap();
-    assert_eq!(store.alone(|| 1).unwrap(), None);
-    drop(second);
-    assert_eq!(store.alone(|| 1).unwrap(), Some(1));
+    let other = Store::open(dir.path()).unwrap();
+    let digest = store.blobs().write(b"content").unwrap();
+    let layer = LayerId::unique();
+    store.publish_layer(store.tmp_dir().unwrap().path(), &layer).unwrap();
+    drop(store);
+    let is_free = |what| other.nothing_taken().unwrap().try_take(what).unwrap();
+    assert!(is_free(Held::Blob(&digest)) && is_free(Held::Layer(&layer)));
+    let user = Store::open(dir.path()).unwrap();
+    assert!(user.has_layer(&layer) && user.blobs().has(&digest));
+    assert!(!is_free(Held::Blob(&digest)) && !is_free(Held::Layer(&layer)));
+}
+
+#[test]
+fn a_session_whose_lock_cannot_be_opened_is_let_alone() {
+    let (dir, store) = store();
+    let odd = dir.path().join("tmp/s-odd");
+    // Opening a folder as a file fails for anybody.
+    fs::create_dir_all(odd.join("lock")).unwrap();
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(odd.exists() && store.leftovers().is_empty());
 }
 
 #[test]

@@ -62,6 +62,11 @@ impl StatIndex {
         Self { known: Mutex::new(records) }
     }
 
+    /// Whether a file is an index that can be read.
+    pub fn is_intact(file: &Path) -> bool {
+        fs::read(file).is_ok_and(|bytes| decode(&bytes).is_some())
+    }
+
     /// Writes the index to `file`, which is replaced at once or not at all.
     pub fn save(&self, file: &Path) -> io::Result<()> {
         let folder =

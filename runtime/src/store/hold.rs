@@ -1,0 +1,143 @@
+//! What running processes use: an evictor takes nothing that is held.
+//!
+//! Every layer and blob has a byte of the file `holds.lock` that its name stands for. Whoever looks
+//! one up or publishes it takes a shared lock on the byte *before* it looks, and keeps it until its
+//! store is closed: what it has seen stays there. An evictor needs the byte alone. The kernel drops
+//! the locks of a dead process, so nothing is held for ever. Two names that share a byte are merely
+//! held together.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use rbc_ir::Digest;
+
+use super::{
+    LayerId, Result, StoreError,
+    lock::{self, ByteLock},
+};
+
+/// What is held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Held<'a> {
+    /// A layer.
+    Layer(&'a LayerId),
+    /// A blob.
+    Blob(&'a Digest),
+    /// The logs of the build with this name.
+    Log(&'a str),
+}
+
+impl Held<'_> {
+    fn offset(self) -> i64 {
+        let named = |kind: &str, name: &str| {
+            let mut hasher = rbc_ir::Hasher::new("rbc.hold");
+            hasher.part(kind.as_bytes());
+            hasher.part(name.as_bytes());
+            lock::offset(&hasher.finish())
+        };
+        match self {
+            Self::Layer(id) => named("layer", id.as_str()),
+            Self::Blob(digest) => lock::offset(digest),
+            Self::Log(build) => named("log", build),
+        }
+    }
+}
+
+/// What one process holds, or for how long it looked at something.
+pub(crate) struct Holds {
+    path: PathBuf,
+    /// `None` if there is no such file and none can be made: then nothing can be evicted either.
+    file: Option<File>,
+    held: Mutex<HashSet<i64>>,
+}
+
+impl Holds {
+    /// Opens the lock file, making it if it is missing.
+    pub(super) fn open(path: PathBuf) -> Result<Self> {
+        let file = Some(lock::open_lock_file(&path)?);
+        Ok(Self { path, file, held: Mutex::default() })
+    }
+
+    /// Opens the lock file of a state folder that cannot be written to.
+    pub(super) fn open_read_only(path: PathBuf) -> Self {
+        let file = File::open(&path).ok();
+        Self { path, file, held: Mutex::default() }
+    }
+
+    /// Holds for as long as the returned value lives, apart from what this one holds.
+    pub(super) fn apart(&self) -> Result<Self> {
+        Self::open(self.path.clone())
+    }
+
+    /// Holds something, whether it exists or not. Waits for an evictor that is at it.
+    pub(super) fn hold(&self, what: Held<'_>) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let offset = what.offset();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains(&offset) {
+            return Ok(());
+        }
+        lock::wait_for_byte(file, offset, ByteLock::Shared)
+            .map_err(StoreError::io("cannot lock", &self.path))?;
+        held.insert(offset);
+        Ok(())
+    }
+}
+
+/// What an evictor has taken: until this is dropped, nobody else can begin to use it.
+pub(crate) struct Taken {
+    path: PathBuf,
+    file: File,
+}
+
+impl Taken {
+    pub(super) fn nothing(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), file: lock::open_lock_file(path)? })
+    }
+
+    /// Takes something unless a process (this one included) holds it.
+    pub(crate) fn try_take(&self, what: Held<'_>) -> Result<bool> {
+        lock::try_byte(&self.file, what.offset(), ByteLock::Alone)
+            .map_err(StoreError::io("cannot lock", &self.path))
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, what: Held<'_>) -> Result<()> {
+        lock::try_byte(&self.file, what.offset(), ByteLock::Free)
+            .map(drop)
+            .map_err(StoreError::io("cannot lock", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_cannot_be_taken_and_what_is_taken_cannot_be_held() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("holds.lock");
+        let (one, two) = (LayerId::unique(), LayerId::unique());
+        let holds = Holds::open(path.clone()).expect("holds");
+        let apart = holds.apart().expect("holds");
+        apart.hold(Held::Layer(&one)).expect("held");
+        apart.hold(Held::Layer(&one)).expect("held twice");
+        let taken = Taken::nothing(&path).expect("lock file");
+        assert!(!taken.try_take(Held::Layer(&one)).expect("tried"));
+        assert!(taken.try_take(Held::Layer(&two)).expect("tried"));
+        drop(apart);
+        assert!(taken.try_take(Held::Layer(&one)).expect("tried"));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| holds.hold(Held::Layer(&two)));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiter.is_finished(), "it waits for the evictor");
+            taken.give_back(Held::Layer(&two)).expect("given back");
+            waiter.join().expect("no panic").expect("held");
+        });
+        assert!(!taken.try_take(Held::Layer(&two)).expect("tried"));
+    }
+}
