@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod attest;
 pub mod build;
+pub mod explain;
 pub mod export;
 pub mod fileop;
 pub mod history;

@@ -15,6 +15,15 @@ pub enum Event<'a> {
         /// Steps that the targets need.
         steps: usize,
     },
+    /// The first step that is not in the cache, and why.
+    FirstMiss {
+        /// The step.
+        step: StepId,
+        /// Its name.
+        name: &'a str,
+        /// Why, in one line.
+        cause: &'a str,
+    },
     /// A step has begun to run.
     StepStarted {
         /// The step.

@@ -1,6 +1,8 @@
 //! The options of the commands that look at past builds.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
 
 use super::ListFormat;
 
@@ -37,4 +39,52 @@ pub struct LogsArgs {
     /// Number of the step in the progress view, or a part of its name; all steps if missing
     #[arg(value_name = "STEP")]
     pub step: Option<String>,
+}
+
+pub const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  rbc explain                        why the steps of the last build ran
+  rbc explain ~1 --format json
+  rbc explain --graph old.bin new.bin
+
+A BUILD is named by the beginning of its name in `rbc history`, or as ~N: ~0 is the last build, ~1 the
+one before. It is compared with the newest earlier build of the same Dockerfile and target.";
+
+/// `rbc explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The build; the last one if missing
+    #[arg(value_name = "BUILD", conflicts_with = "graph")]
+    pub build: Option<String>,
+    /// Explain how one graph differs from another instead
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"])]
+    pub graph: Vec<PathBuf>,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
+
+/// `rbc diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// File with the old graph
+    pub old: PathBuf,
+    /// File with the new graph
+    pub new: PathBuf,
+    /// Exit with 1 if the graphs differ
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
+
+/// Forms of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
 }

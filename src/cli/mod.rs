@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
-pub use history::{HistoryArgs, LogsArgs};
+pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportFormat};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use state::FsckArgs;
 pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
@@ -49,6 +49,12 @@ pub enum Command {
         after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg"
     )]
     Inspect(InspectArgs),
+    /// Say why the steps of a build were not in the cache
+    #[command(after_help = history::EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Show how two compiled graphs differ
+    #[command(after_help = "Example:\n  rbc diff old.bin new.bin")]
+    Diff(DiffArgs),
     /// List past builds
     History(HistoryArgs),
     /// Print what the steps of a past build printed

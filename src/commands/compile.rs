@@ -10,6 +10,7 @@ use rbc_compiler::{CompileOptions, Compiled, NoCache, Pull};
 use rbc_ir::Network;
 use rbc_runtime::{
     build::Contexts,
+    history,
     registry::{Client, Stop},
     store::Store,
 };
@@ -51,6 +52,8 @@ pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
     let outside = Outside { contexts: &contexts, named: &args.build_contexts, registry: &registry };
     let compiled = with_contexts(&store, &inputs, &outside, &args.compile)?;
     contexts.save();
+    // So that explain can name files; a folder that cannot be written is no reason to fail.
+    let _ = history::write_listings(&store, &compiled.graph, &contexts);
     tell(&compiled, args.verbose);
     let bytes = compiled.graph.encode()?;
     match &args.output {

@@ -5,6 +5,7 @@ mod build;
 mod call;
 mod compile;
 mod containers;
+mod explain;
 mod fmt;
 mod graph;
 mod history;
@@ -32,6 +33,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Run(args) => build::run(&state::open(root)?, &args),
         Command::Fmt(args) => fmt::fmt(&args),
         Command::Inspect(args) => graph::inspect(&args),
+        Command::Explain(args) => explain::explain(&state::open(root)?, &args),
+        Command::Diff(args) => explain::diff(&args),
         Command::History(args) => history::list(&state::open(root)?, &args),
         Command::Logs(args) => history::logs(&state::open(root)?, &args),
         Command::Load(args) => images::load(&state::open(root)?, &args),

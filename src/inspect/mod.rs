@@ -12,7 +12,7 @@ use std::io::{self, Write};
 
 use rbc_ir::Graph;
 
-pub use text::clean;
+pub use text::{clean, title};
 
 /// The forms of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

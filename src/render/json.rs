@@ -25,6 +25,9 @@ impl<W: Write + Send> EventSink for Json<W> {
     fn event(&self, event: Event<'_>) {
         let value = match event {
             Event::Planned { steps } => json!({ "event": "planned", "steps": steps }),
+            Event::FirstMiss { step, name, cause } => {
+                json!({ "event": "first_miss", "step": step, "name": name, "cause": cause })
+            }
             Event::StepStarted { step, name, digest } => {
                 json!({ "event": "started", "step": step, "name": name, "digest": digest })
             }

@@ -54,6 +54,10 @@ impl<W: Write> State<W> {
     fn show(&mut self, event: Event<'_>) -> std::io::Result<()> {
         match event {
             Event::Planned { .. } | Event::StepProgress { .. } => Ok(()),
+            Event::FirstMiss { step, name, cause } => {
+                writeln!(self.out, "first miss: #{step} {name}: {cause}")?;
+                writeln!(self.out)
+            }
             Event::StepStarted { step, name, .. } => {
                 let running =
                     Running { name: name.to_owned(), begin: Instant::now(), partial: Vec::new() };

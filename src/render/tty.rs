@@ -53,6 +53,9 @@ impl EventSink for Tty {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Planned { .. } => {}
+            Event::FirstMiss { name, cause, .. } => {
+                self.line(&format!("? first miss: {}: {}", plain(name), plain(cause)));
+            }
             Event::StepStarted { step, name, .. } => {
                 let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
                 let bar = self.screen.add(ProgressBar::new_spinner());

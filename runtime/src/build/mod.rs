@@ -28,8 +28,9 @@ use rbc_ir::{Digest, Graph, GraphError, Platform};
 pub use contexts::{ContextError, Contexts};
 
 use crate::{
+    explain,
     fileop::FileOpError,
-    history::Journal,
+    history::{self, Builds, Journal},
     image::{ImageError, ReferenceError},
     layer::LayerError,
     progress::{Event, EventSink, StepId},
@@ -39,6 +40,7 @@ use crate::{
     store::{LayerId, Store, StoreError},
     tree::TreeError,
 };
+pub(crate) use notes::step_records;
 pub(crate) use plan::is_transparent;
 use plan::{Fate, Plan};
 
@@ -200,6 +202,7 @@ pub fn build(
     options.journal.planned(notes::planned(graph, &plan, &numbers));
     let shown = numbers.iter().filter(|n| n.is_some()).count();
     options.events.event(Event::Planned { steps: shown });
+    tell_first_miss(store, graph, options);
     let cached = tell_cached(graph, &plan, &numbers, options.events);
     let used: Vec<Digest> = (graph.nodes.keys().zip(&plan.fates))
         .filter(|(_, fate)| matches!(fate, Fate::Cached(_)))
@@ -265,6 +268,26 @@ fn step_numbers(graph: &Graph) -> Vec<Option<StepId>> {
             })
         })
         .collect()
+}
+
+/// Tells which step is the first that is not in the cache, and why. What cannot be found out is
+/// passed over: it is no reason not to build.
+fn tell_first_miss(store: &Store, graph: &Graph, options: &BuildOptions<'_>) {
+    let steps = options.journal.steps();
+    if !steps.iter().any(|step| step.number.is_some() && step.missed()) {
+        return;
+    }
+    let builds = Builds::of(store);
+    let _ = history::write_listings(store, graph, options.contexts);
+    let earlier = builds.earlier(options.journal.id(), options.journal.subject()).ok().flatten();
+    let now = explain::Subject { graph, steps: &steps };
+    let why = explain::explain(now, earlier.as_ref(), &|digest| builds.listing(digest));
+    let Some(first) = why.first() else { return };
+    let causes: Vec<String> = first.causes.iter().map(ToString::to_string).collect();
+    let cause = causes.join("; ");
+    options.events.event(Event::FirstMiss { step: first.step, name: &first.name, cause: &cause });
+    let line = format!("#{} {}: {cause}", first.step, first.name);
+    options.journal.missed(line, why.compared_with);
 }
 
 /// Tells of every step that does not run, and counts them.

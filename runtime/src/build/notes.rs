@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rbc_ir::{Graph, Node, Op};
+use rbc_ir::{Digest, Graph, Node, Op};
 
 use super::{
     BuildError,
-    plan::{Fate, Plan, Standing},
+    plan::{Fate, Plan, Standing, is_transparent},
 };
 use crate::{
     history::{Found, Miss, Place, StepRecord, StepState},
@@ -14,8 +14,38 @@ use crate::{
     store::{CachedResult, LayerId},
 };
 
+/// The steps of a graph that is not built, each in the state that `state` gives its key.
+pub(crate) fn step_records(graph: &Graph, state: &dyn Fn(&Digest) -> StepState) -> Vec<StepRecord> {
+    let numbers = super::step_numbers(graph);
+    let mut steps = blank(graph, &numbers);
+    for step in &mut steps {
+        step.state = state(&step.node);
+        step.found = (step.state == StepState::Cached).then_some(Found::Key);
+    }
+    let nodes = graph.nodes.values().zip(steps);
+    nodes.filter(|(node, _)| !is_transparent(&node.op)).map(|(_, step)| step).collect()
+}
+
 /// The notes on all nodes of a graph once it is known what is in the cache.
 pub(super) fn planned(graph: &Graph, plan: &Plan, numbers: &[Option<StepId>]) -> Vec<StepRecord> {
+    let mut notes = blank(graph, numbers);
+    for (at, (note, node)) in notes.iter_mut().zip(graph.nodes.values()).enumerate() {
+        (note.state, note.miss) = match (&plan.fates[at], &plan.standings[at]) {
+            (_, Standing::Valid(result)) => {
+                found(note, node, result, Found::Key);
+                continue;
+            }
+            (Fate::Run, Standing::Stale(miss)) => (StepState::NotReached, Some(*miss)),
+            (Fate::Run, _) => (StepState::NotReached, Some(Miss::Absent)),
+            (_, Standing::Stale(miss)) => (StepState::NotNeeded, Some(*miss)),
+            (_, _) => (StepState::NotNeeded, Some(Miss::Absent)),
+        };
+    }
+    notes
+}
+
+/// Notes on all nodes of a graph that say what they are and nothing of what became of them.
+fn blank(graph: &Graph, numbers: &[Option<StepId>]) -> Vec<StepRecord> {
     let lines: Vec<Vec<usize>> = graph.meta.files.iter().map(|f| line_starts(&f.text)).collect();
     let place = |span: rbc_ir::Span| {
         let file = graph.meta.files.get(span.file as usize)?;
@@ -23,30 +53,19 @@ pub(super) fn planned(graph: &Graph, plan: &Plan, numbers: &[Option<StepId>]) ->
         let line = starts.partition_point(|start| *start <= span.start as usize);
         Some(Place { file: file.name.clone(), line })
     };
-    let nodes = graph.nodes.iter().enumerate();
+    let nodes = graph.nodes.keys().zip(numbers);
     nodes
-        .map(|(at, (digest, node))| {
+        .map(|(digest, number)| {
             let meta = graph.node_meta(digest);
-            let known = match &plan.standings[at] {
-                Standing::Valid(result) => Some(result),
-                _ => None,
-            };
-            let (state, miss) = match (&plan.fates[at], &plan.standings[at]) {
-                (_, Standing::Valid(_)) => (StepState::Cached, None),
-                (Fate::Run, Standing::Stale(miss)) => (StepState::NotReached, Some(*miss)),
-                (Fate::Run, _) => (StepState::NotReached, Some(Miss::Absent)),
-                (_, Standing::Stale(miss)) => (StepState::NotNeeded, Some(*miss)),
-                (_, _) => (StepState::NotNeeded, Some(Miss::Absent)),
-            };
-            let mut note = StepRecord {
+            StepRecord {
                 node: *digest,
-                number: numbers[at],
+                number: *number,
                 name: meta.name.clone(),
                 stage: meta.stage.clone(),
                 place: meta.span.and_then(place),
-                state,
+                state: StepState::NotReached,
                 found: None,
-                miss,
+                miss: None,
                 start_ms: None,
                 millis: None,
                 cost_ms: None,
@@ -54,11 +73,7 @@ pub(super) fn planned(graph: &Graph, plan: &Plan, numbers: &[Option<StepId>]) ->
                 size: None,
                 error: None,
                 log: None,
-            };
-            if let Some(result) = known {
-                found(&mut note, node, result, Found::Key);
             }
-            note
         })
         .collect()
 }

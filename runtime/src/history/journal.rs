@@ -77,6 +77,11 @@ impl Journal {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The notes on the steps as they are.
+    pub(crate) fn steps(&self) -> Vec<StepRecord> {
+        self.notes().steps.clone()
+    }
+
     /// Takes the steps as they are planned, one for each node of the graph.
     pub(crate) fn planned(&self, steps: Vec<StepRecord>) {
         self.notes().steps = steps;
@@ -87,6 +92,13 @@ impl Journal {
         if let Some(step) = self.notes().steps.get_mut(at) {
             change(step);
         }
+    }
+
+    /// Notes why the first step that is not in the cache is not.
+    pub(crate) fn missed(&self, first_miss: String, compared_with: Option<String>) {
+        let mut notes = self.notes();
+        notes.first_miss = Some(first_miss);
+        notes.compared_with = compared_with;
     }
 
     /// Why the first step that failed did.
@@ -143,8 +155,12 @@ impl Journal {
     }
 }
 
-/// Writes the listings of the contexts of a graph that are not there yet.
-pub(crate) fn write_listings(
+/// Writes the listings of the contexts of a graph that are not there yet, so that a later change
+/// can be told as a change of files.
+///
+/// # Errors
+/// If the state folder cannot be written.
+pub fn write_listings(
     store: &Store,
     graph: &Graph,
     contexts: &Contexts,

@@ -16,7 +16,7 @@ mod keep;
 mod listing;
 mod record;
 
-pub use journal::{Journal, Outcome};
+pub use journal::{Journal, Outcome, write_listings};
 pub use keep::{Builds, HistoryError, KEPT, Past};
 pub use listing::{Content, FileFacts, Listing};
 pub use record::{Found, Miss, Place, Record, Status, StepRecord, StepState, Subject};

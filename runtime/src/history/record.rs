@@ -170,6 +170,23 @@ impl StepRecord {
 }
 
 impl Record {
+    /// A record of steps alone, for a graph that no build is known of.
+    pub(crate) fn of_steps(steps: Vec<StepRecord>) -> Self {
+        Self {
+            version: VERSION,
+            id: String::new(),
+            subject: Subject::default(),
+            tags: Vec::new(),
+            begun_ms: 0,
+            millis: 0,
+            status: Status::Succeeded,
+            error: None,
+            first_miss: None,
+            compared_with: None,
+            steps,
+        }
+    }
+
     /// How many steps that users see were taken from the cache.
     pub fn cached(&self) -> usize {
         self.count(|state| matches!(state, StepState::Cached | StepState::NotNeeded))
