@@ -14,7 +14,7 @@ pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
 pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportFormat};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
-pub use state::FsckArgs;
+pub use state::{DuArgs, FsckArgs, PruneArgs, PruneFilter};
 pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
@@ -106,6 +106,12 @@ pub enum Command {
         after_help = "Examples:\n  rbc base-image\n  rbc base-image --tag tools:1 sh git make"
     )]
     BaseImage(BaseImageArgs),
+    /// Show what takes space in the state folder
+    #[command(after_help = state::DU_EXAMPLES)]
+    Du(DuArgs),
+    /// Remove what can be made again, least recently used first
+    #[command(after_help = state::PRUNE_EXAMPLES)]
+    Prune(PruneArgs),
     /// Verify all that the state folder holds and drop what is bad
     #[command(after_help = state::FSCK_EXAMPLES)]
     Fsck(FsckArgs),

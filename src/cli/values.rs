@@ -1,6 +1,9 @@
 //! Values of options: text to types, with messages that say what would be right.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rbc_ir::{ExtraHost, Ulimit};
 use rbc_runtime::attest::{Detail, ProvenanceOptions};
@@ -84,6 +87,28 @@ pub fn size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.trim().parse().map_err(|_| wrong())?;
     number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(wrong)
+}
+
+/// A time span: numbers with units, as in `1h30m`, and days.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time span: want for example 24h, 1h30m or 7d");
+    let mut rest = text;
+    let mut seconds: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = match rest[digits..].chars().next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some('d') => 86_400,
+            _ => return Err(wrong()),
+        };
+        let part = number.checked_mul(unit).ok_or_else(wrong)?;
+        seconds = seconds.checked_add(part).ok_or_else(wrong)?;
+        rest = &rest[digits + 1..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
 }
 
 /// `HOST:IP` or `HOST=IP`.

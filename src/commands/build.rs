@@ -3,19 +3,19 @@
 use std::{collections::HashMap, io::Write, os::unix::fs::FileTypeExt, path::PathBuf};
 
 use anyhow::Context;
-use rbc_ir::{Digest, Graph, Op, Source};
+use rbc_ir::{Digest, Graph};
 use rbc_runtime::{
-    build::{BuildError, BuildOptions, Contexts, build as run_graph},
+    build::{BuildError, BuildOptions, Contexts, bring_base_images, build as run_graph},
     export::{
         self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Push, Target,
     },
     history::{self, Journal, Status, Subject},
-    image::{Descriptor, ImageError, Reference},
+    image::{Descriptor, Reference},
     layer::Packing,
     progress::{Event, EventSink},
     registry::{Client, Naming, Stop},
     sandbox::Cancel,
-    store::Store,
+    store::{LayerId, Store},
 };
 
 use super::{Failure, Outcome, attest::Attestations, call, compile, graph, push, report};
@@ -188,6 +188,13 @@ fn run_and_export(
             return Err(report::build_failure(graph, error));
         }
     };
+    let origins = match origins(store, graph, &built.targets, &outputs, &options) {
+        Ok(origins) => origins,
+        Err(failure) => {
+            sink.finish();
+            return Err(failure);
+        }
+    };
     let targets: Vec<Target> = graph
         .targets
         .iter()
@@ -201,7 +208,7 @@ fn run_and_export(
     let export_options = ExportOptions {
         names: names.clone(),
         epoch: graph.meta.source_date_epoch,
-        origins: origins(store, graph)?,
+        origins,
         predicates: attestations.predicates(store, graph, &targets, &names)?,
     };
     let step = graph.nodes.len() + 1;
@@ -353,20 +360,20 @@ fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
     outputs
 }
 
-/// The blobs of the graph's base images, to be used as they came.
-fn origins(store: &Store, graph: &Graph) -> Result<Origins, ImageError> {
-    let manifests: Vec<Digest> = graph
-        .nodes
-        .values()
-        .filter_map(|node| match &node.op {
-            // Images of stages that were all cached may be gone from the store.
-            Op::Source(Source::Image(image)) if store.blobs().has(&image.manifest) => {
-                Some(image.manifest)
-            }
-            _ => None,
-        })
-        .collect();
-    Origins::of_manifests(store, &manifests)
+/// The blobs of the graph's base images, to be used as they came. Outputs that are no images need
+/// none.
+fn origins(
+    store: &Store,
+    graph: &Graph,
+    targets: &[Vec<LayerId>],
+    outputs: &[OutputSpec],
+    options: &BuildOptions<'_>,
+) -> Result<Origins, Failure> {
+    if !outputs.iter().any(|output| matches!(output.kind, OutputKind::Image(_))) {
+        return Ok(Origins::default());
+    }
+    let manifests = bring_base_images(store, graph, targets, options)?;
+    Ok(Origins::of_manifests(store, &manifests)?)
 }
 
 fn secrets(specs: &[SecretSpec]) -> anyhow::Result<HashMap<String, Vec<u8>>> {

@@ -9,7 +9,10 @@ use rbc_runtime::{
     store::Store,
 };
 
-use super::{Failure, Outcome, plain::human_size};
+use super::{
+    Failure, Outcome,
+    plain::{human_size, print_table},
+};
 use crate::{
     base_image,
     cli::{
@@ -95,16 +98,7 @@ pub fn list(store: &Store, args: &ImagesArgs) -> Outcome {
     };
     let mut table = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned)];
     table.extend(rows.iter().map(cells));
-    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    for row in &table {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}   "));
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    Ok(print_table(&mut out, &table)?)
 }
 
 pub fn tag(store: &Store, args: &TagArgs) -> Outcome {

@@ -51,6 +51,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Ps => containers::list(&state::open_to_look(root)?),
         Command::Rm(args) => containers::remove(&state::open(root)?, &args),
         Command::BaseImage(args) => images::make_base(&state::open(root)?, &args),
+        Command::Du(args) => upkeep::du(&state::open_to_look(root)?, &args),
+        Command::Prune(args) => upkeep::prune(&state::open(root)?, &args),
         Command::Fsck(args) if args.check => upkeep::fsck(&state::open_read_only(root)?, &args),
         Command::Fsck(args) => upkeep::fsck(&state::open(root)?, &args),
         Command::Completions { shell } => plain::completions(shell),

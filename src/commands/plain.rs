@@ -1,4 +1,4 @@
-//! Commands that only print: completions and man pages.
+//! Commands that only print (completions and man pages), and how tables and sizes look.
 
 use std::{
     io::{self, Write},
@@ -36,4 +36,18 @@ pub fn human_size(bytes: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1}TB")
+}
+
+/// Prints rows in columns as wide as they need to be.
+pub fn print_table<const N: usize>(out: &mut dyn Write, rows: &[[String; N]]) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:width$}   "));
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
 }

@@ -4,8 +4,9 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io::Write,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rbc_ir::{CacheSharing, Digest};
@@ -55,6 +56,7 @@ impl CacheMount {
             };
             match taken {
                 Ok(()) => {
+                    note(&lock, spec.id);
                     make(store, &path, spec)?;
                     return Ok(Self { path, _lock: lock });
                 }
@@ -77,6 +79,19 @@ impl CacheMount {
     /// Where the folder is.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Keeps the id and the time of use in the lock file, for those who list and evict cache mounts.
+/// Without them the mount works all the same.
+fn note(mut lock: &File, id: &str) {
+    match lock.metadata() {
+        Ok(facts) if facts.len() == 0 => {
+            let _ = lock.write_all(id.as_bytes());
+        }
+        _ => {
+            let _ = lock.set_modified(SystemTime::now());
+        }
     }
 }
 

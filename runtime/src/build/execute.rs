@@ -25,7 +25,9 @@ use crate::{
     progress::{Event, StepId, Stream},
     sandbox,
     source::{git, http},
-    store::{CachedResult, Candidates, LayerId, Store, StoreError, StoredResult, TmpDir},
+    store::{
+        CachedResult, Candidates, LayerId, LayerKind, Store, StoreError, StoredResult, TmpDir,
+    },
     tree::{LayerStack, SourceTree},
 };
 
@@ -103,15 +105,20 @@ impl NewLayer {
     }
 
     /// Finishes and publishes the layer.
-    fn publish(self, store: &Store) -> Result<LayerId, BuildError> {
-        self.commit()?;
-        self.publish_committed(store)
+    fn publish(self, store: &Store, kind: LayerKind) -> Result<LayerId, BuildError> {
+        let size = self.commit()?;
+        self.publish_committed(store, kind, &size)
     }
 
     /// Publishes a layer that is finished.
-    fn publish_committed(self, store: &Store) -> Result<LayerId, BuildError> {
+    fn publish_committed(
+        self,
+        store: &Store,
+        kind: LayerKind,
+        size: &layer::Size,
+    ) -> Result<LayerId, BuildError> {
         let id = LayerId::unique();
-        store.publish_layer(&self.upper(), &id)?;
+        store.publish_measured(&self.upper(), &id, kind, size.own)?;
         Ok(id)
     }
 }
@@ -243,12 +250,12 @@ impl<'a> Executor<'a> {
                 let new = NewLayer::begin(self.store)?;
                 let is_cancelled = || self.options.cancel.is_cancelled();
                 git::checkout(source, &new.upper(), &new.scratch(), &is_cancelled)?;
-                Ok(vec![new.publish(self.store)?])
+                Ok(vec![new.publish(self.store, LayerKind::Git)?])
             }
             Op::Source(Source::Http(source)) => {
                 let new = NewLayer::begin(self.store)?;
                 http::Client::new().write_file(self.store, source, &new.upper())?;
-                Ok(vec![new.publish(self.store)?])
+                Ok(vec![new.publish(self.store, LayerKind::Http)?])
             }
             Op::Source(Source::Scratch) => Ok(Vec::new()),
             Op::Source(Source::Context(source)) => self.context_layers(source),
@@ -297,7 +304,7 @@ impl<'a> Executor<'a> {
         self.options.journal.note(at, |note| note.size = Some(size));
         match self.same_layer(op, root, &new.upper(), earlier)? {
             Some(known) => Ok(known),
-            None => new.publish_committed(self.store),
+            None => new.publish_committed(self.store, LayerKind::Step, &size),
         }
     }
 
@@ -387,7 +394,7 @@ impl<'a> Executor<'a> {
             fileop::run(&op, &empty, &inputs, &new.upper(), &fileop::FileOpOptions::default())
         })?;
         self.options.contexts.check_again(source)?;
-        Ok(vec![new.publish(self.store)?])
+        Ok(vec![new.publish(self.store, LayerKind::Context)?])
     }
 
     /// The layers of a node that is done, lowest first.

@@ -26,6 +26,7 @@ use std::{
 use rbc_ir::{Digest, Graph, GraphError, Platform};
 
 pub use contexts::{ContextError, Contexts};
+pub use images::bring_base_images;
 
 use crate::{
     explain,

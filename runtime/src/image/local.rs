@@ -334,6 +334,11 @@ fn walk(store: &Store, root: &Digest, visit: &mut dyn FnMut(&Digest, Part)) {
     }
 }
 
+/// Whether a name keeps an image that a build has pulled.
+pub(crate) fn is_pulled(name: &str) -> bool {
+    name.starts_with(PULLED)
+}
+
 fn is_internal(name: &str) -> bool {
     name.starts_with(UNTAGGED) || name.starts_with(PULLED)
 }

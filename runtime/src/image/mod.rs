@@ -23,10 +23,10 @@ pub use content::{describe, store_manifest};
 pub use error::ImageError;
 pub use layout::{Layout, LayoutName};
 pub use load::{Loaded, Source, load};
-pub(crate) use local::note_untagged;
 pub use local::{
     ImageRow, Removed, find, forget_pulled, list, note_pulled, remove, resolve_local, sweep, tag,
 };
+pub(crate) use local::{is_pulled, note_untagged};
 pub use manifest::{
     ANNOTATION_CREATED, ANNOTATION_NAME, ANNOTATION_REF, ConfigFacts, Descriptor, Document, Index,
     MAX_CONFIG, MAX_MANIFEST, Manifest, PlatformJson, media_type,

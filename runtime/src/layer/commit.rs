@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LayerError, MADE_NSEC};
+use super::{LayerError, MADE_NSEC, Usage};
 
 /// Attributes that overlayfs leaves on files of an upper folder and that mean nothing in a layer.
 const LEFTOVERS: [&str; 5] = [
@@ -44,6 +44,10 @@ pub struct Size {
     pub files: u64,
     /// Bytes of regular files.
     pub bytes: u64,
+    /// Bytes on disk that are freed when the layer goes; files that are links to those of other
+    /// layers take none.
+    #[serde(default)]
+    pub own: u64,
 }
 
 /// Marks everything in `upper` that is newer than the start of the step as made by the build (see
@@ -51,6 +55,7 @@ pub struct Size {
 /// be hard links into other layers. Gives what the layer holds.
 pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
     let mut size = Size::default();
+    let mut usage = Usage::default();
     let mut pending: Vec<PathBuf> = vec![upper.to_owned()];
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder).map_err(LayerError::io(&folder))? {
@@ -59,6 +64,7 @@ pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
             let facts = entry.metadata().map_err(LayerError::io(&path))?;
             debug_assert_eq!(facts.ino(), entry.ino());
             size.files += 1;
+            usage.add(&facts);
             if facts.is_file() {
                 size.bytes += facts.len();
             }
@@ -76,6 +82,7 @@ pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
         }
     }
     strip(upper)?;
+    size.own = usage.own();
     Ok(size)
 }
 

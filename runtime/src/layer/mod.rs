@@ -14,6 +14,7 @@ mod header;
 pub mod owner;
 mod pack;
 mod same;
+mod usage;
 mod write;
 
 use std::{
@@ -28,6 +29,7 @@ pub use commit::{Size, Started, commit};
 pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing};
 pub use same::same_layer;
+pub use usage::{SharedFile, Usage};
 pub use write::{TarOptions, write_tar};
 
 use crate::archive::ArchiveError;
@@ -80,6 +82,15 @@ pub enum LayerError {
         /// Of the content.
         actual: Digest,
     },
+}
+
+impl From<LayerError> for io::Error {
+    fn from(error: LayerError) -> Self {
+        match error {
+            LayerError::Io { source, .. } => source,
+            other => Self::other(other),
+        }
+    }
 }
 
 impl LayerError {

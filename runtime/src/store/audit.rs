@@ -3,7 +3,14 @@
 use rbc_ir::Digest;
 use rusqlite::params;
 
-use super::{LayerId, Result, Store, db::digest_of, results::split_layers};
+use super::{
+    LayerId, Result, Store,
+    db::{digest_of, now},
+    results::split_layers,
+};
+
+/// For how many seconds an evicted result is remembered.
+const EVICTED_LIFE: i64 = 30 * 24 * 3600;
 
 /// A row of the table of results.
 pub(crate) struct ResultRow {
@@ -63,6 +70,23 @@ impl Store {
             })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Marks results as evicted that have not been replaced since.
+    pub(crate) fn mark_evicted(&self, rows: &[&ResultRow]) -> Result<()> {
+        let mut connection = self.db.get();
+        let transaction = connection.transaction()?;
+        for row in rows {
+            transaction
+                .prepare_cached("UPDATE results SET evicted = ?3 WHERE key = ?1 AND id = ?2")?
+                .execute(params![row.key, row.id, now()])?;
+        }
+        // For how long a build may want to know why it misses.
+        transaction
+            .prepare_cached("DELETE FROM results WHERE evicted < ?1")?
+            .execute(params![now() - EVICTED_LIFE])?;
+        transaction.commit()?;
+        Ok(())
     }
 
     /// Removes a result unless it has been replaced since.

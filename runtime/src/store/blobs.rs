@@ -11,18 +11,25 @@ use rbc_ir::Digest;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
-use super::{Result, StoreError, hold::Held, hold::Holds, session::Session};
+use super::{Result, SpaceItem, StoreError, db::Db, hold::Held, hold::Holds, session::Session};
 
 /// The blobs of a state folder. A blob that was looked up stays there until the store is closed.
 pub struct Blobs {
     dir: PathBuf,
     staging: Arc<Session>,
     holds: Arc<Holds>,
+    db: Arc<Db>,
 }
 
 impl Blobs {
-    pub(super) fn new(dir: PathBuf, staging: Arc<Session>, holds: Arc<Holds>) -> Self {
-        Self { dir, staging, holds }
+    pub(super) fn new(
+        dir: PathBuf,
+        staging: &Arc<Session>,
+        holds: &Arc<Holds>,
+        db: &Arc<Db>,
+    ) -> Self {
+        let (staging, holds, db) = (Arc::clone(staging), Arc::clone(holds), Arc::clone(db));
+        Self { dir, staging, holds, db }
     }
 
     /// Where a blob is, whether it exists or not.
@@ -94,6 +101,7 @@ impl Blobs {
             size: 0,
             dir: self.dir.clone(),
             holds: Arc::clone(&self.holds),
+            db: Arc::clone(&self.db),
         })
     }
 
@@ -117,7 +125,7 @@ impl Blobs {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io("cannot remove", &path)(e))
             }
-            _ => Ok(()),
+            _ => self.db.drop_space(SpaceItem::Blob(digest), 0),
         }
     }
 
@@ -141,6 +149,7 @@ pub struct BlobWriter {
     size: u64,
     dir: PathBuf,
     holds: Arc<Holds>,
+    db: Arc<Db>,
 }
 
 impl BlobWriter {
@@ -166,6 +175,7 @@ impl BlobWriter {
         let place = self.dir.join(actual.hex());
         self.holds.hold(Held::Blob(&actual))?;
         self.file.persist(&place).map_err(|e| StoreError::io("cannot publish", &place)(e.error))?;
+        self.db.put_space(SpaceItem::Blob(&actual), "", self.size)?;
         Ok((actual, self.size))
     }
 }

@@ -16,8 +16,13 @@ pub(super) struct Db(Mutex<Connection>);
 
 /// What makes version n + 1 of the index out of version n. Only ever added to: state folders of
 /// older versions go through the steps that they lack.
-const STEPS: [&str; 4] =
-    [FIRST, super::blob_places::SCHEMA, super::results::ADD_CONTENT_KEYS, super::space::SCHEMA];
+const STEPS: [&str; 5] = [
+    FIRST,
+    super::blob_places::SCHEMA,
+    super::results::ADD_CONTENT_KEYS,
+    super::space::ADD_EVICTED,
+    super::space::ADD_KIND,
+];
 
 const FIRST: &str = "
 CREATE TABLE IF NOT EXISTS results (
@@ -156,7 +161,8 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn now() -> i64 {
+/// The time in seconds since the epoch.
+pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }
 

@@ -27,22 +27,17 @@ pub(crate) enum Held<'a> {
     Layer(&'a LayerId),
     /// A blob.
     Blob(&'a Digest),
-    /// The logs of the build with this name.
-    Log(&'a str),
 }
 
 impl Held<'_> {
     fn offset(self) -> i64 {
-        let named = |kind: &str, name: &str| {
-            let mut hasher = rbc_ir::Hasher::new("rbc.hold");
-            hasher.part(kind.as_bytes());
-            hasher.part(name.as_bytes());
-            lock::offset(&hasher.finish())
-        };
         match self {
-            Self::Layer(id) => named("layer", id.as_str()),
+            Self::Layer(id) => {
+                let mut hasher = rbc_ir::Hasher::new("rbc.hold");
+                hasher.part(id.as_str().as_bytes());
+                lock::offset(&hasher.finish())
+            }
             Self::Blob(digest) => lock::offset(digest),
-            Self::Log(build) => named("log", build),
         }
     }
 }
@@ -105,11 +100,10 @@ impl Taken {
             .map_err(StoreError::io("cannot lock", &self.path))
     }
 
-    /// Gives back what was taken.
-    pub(crate) fn give_back(&self, what: Held<'_>) -> Result<()> {
-        lock::try_byte(&self.file, what.offset(), ByteLock::Free)
-            .map(drop)
-            .map_err(StoreError::io("cannot lock", &self.path))
+    /// Whether somebody holds something.
+    pub(crate) fn is_held(&self, what: Held<'_>) -> Result<bool> {
+        lock::is_locked(&self.file, what.offset())
+            .map_err(StoreError::io("cannot ask for locks of", &self.path))
     }
 }
 
@@ -135,9 +129,11 @@ mod tests {
             let waiter = scope.spawn(|| holds.hold(Held::Layer(&two)));
             std::thread::sleep(std::time::Duration::from_millis(20));
             assert!(!waiter.is_finished(), "it waits for the evictor");
-            taken.give_back(Held::Layer(&two)).expect("given back");
+            drop(taken);
             waiter.join().expect("no panic").expect("held");
         });
-        assert!(!taken.try_take(Held::Layer(&two)).expect("tried"));
+        let again = Taken::nothing(&path).expect("lock file");
+        assert!(again.is_held(Held::Layer(&two)).expect("asked"));
+        assert!(!again.is_held(Held::Layer(&one)).expect("asked"));
     }
 }

@@ -8,11 +8,15 @@ use std::{
 
 use rbc_ir::Digest;
 
-use super::{Result, Store, StoreError, hold::Held, remove_tree};
+use super::{LayerKind, Result, SpaceItem, Store, StoreError, hold::Held, remove_tree};
+use crate::layer::Usage;
 
 /// Name of a layer in the store: letters, digits and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LayerId(String);
+
+/// Before the diff ID in the name of an image's layer.
+const IMAGE: &str = "diff-";
 
 /// A text that is no layer name.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +27,12 @@ impl LayerId {
     /// The layer that an image layer with this diff ID is unpacked to. It is the same for every
     /// image, whatever lies below.
     pub fn of_diff_id(diff_id: &Digest) -> Self {
-        Self(format!("diff-{}", diff_id.hex()))
+        Self(format!("{IMAGE}{}", diff_id.hex()))
+    }
+
+    /// Whether it is the layer of an image, as [`LayerId::of_diff_id`] makes them.
+    pub fn is_of_image(&self) -> bool {
+        self.0.starts_with(IMAGE)
     }
 
     /// A name for a new layer that no other layer has.
@@ -102,46 +111,73 @@ impl Store {
     /// Makes a finished folder (below `tmp/`) the layer `id`. If another process published the
     /// layer first, its folder is kept and `dir` is left to be removed.
     pub fn publish_layer(&self, dir: &Path, id: &LayerId) -> Result<()> {
+        let own =
+            Usage::of(dir).map_err(|e| StoreError::io("cannot publish", dir)(e.into()))?.own();
+        self.publish_measured(dir, id, id.usual_kind(), own)
+    }
+
+    /// As [`Store::publish_layer`] for a layer of which it is known what made it and how many bytes
+    /// are freed when it goes.
+    pub fn publish_measured(
+        &self,
+        dir: &Path,
+        id: &LayerId,
+        kind: LayerKind,
+        own: u64,
+    ) -> Result<()> {
         let place = self.layer_dir(id);
         self.holds.hold(Held::Layer(id))?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let renamed =
             rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, &place, flags);
         match renamed {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::EXIST) => Ok(()),
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Ok(()),
             // A file system without RENAME_NOREPLACE: a plain rename replaces only an empty folder.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
                 match fs::rename(dir, &place) {
-                    Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => {
-                        Err(StoreError::io("cannot publish", &place)(e))
-                    }
-                    _ => Ok(()),
+                    Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+                    Err(e) => return Err(StoreError::io("cannot publish", &place)(e)),
+                    Ok(()) => {}
                 }
             }
-            Err(e) => Err(StoreError::io("cannot publish", &place)(e.into())),
+            Err(e) => return Err(StoreError::io("cannot publish", &place)(e.into())),
         }
+        self.put_layer_space(id, kind, own)
     }
 
     /// Removes a layer and gives the bytes on disk that were freed. Only for a caller that has
     /// [taken](Store::nothing_taken) it.
-    pub fn remove_layer(&self, id: &LayerId) -> Result<u64> {
-        let place = self.layer_dir(id);
-        // Out of sight first: a half removed folder must not be taken for a layer. It stays in the
-        // same folder, which needs no space on a full disk.
-        let moved = place.with_file_name(format!("{GONE}{id}"));
-        match fs::rename(&place, &moved) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+    pub(crate) fn remove_layer(&self, id: &LayerId) -> Result<u64> {
+        let doomed = self.hide(&self.layer_dir(id))?;
+        let freed = doomed.map_or(Ok(0), |doomed| self.remove_hidden(&doomed))?;
+        self.drop_space(SpaceItem::Layer(id), freed)?;
+        Ok(freed)
+    }
+
+    /// First half of removing a folder: takes it out of sight, since what is half removed must not be
+    /// taken for whole. It stays beside its place, which needs no space on a full disk. `None` if it
+    /// is not there.
+    pub(crate) fn hide(&self, place: &Path) -> Result<Option<PathBuf>> {
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let moved = place.with_file_name(format!("{GONE}{name}"));
+        match fs::rename(place, &moved) {
+            Ok(()) => Ok(Some(moved)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             // What an evictor was killed over is in the way.
             Err(_) => {
                 remove_tree(&moved).map_err(StoreError::io("cannot remove", &moved))?;
-                fs::rename(&place, &moved).map_err(StoreError::io("cannot remove", &place))?;
+                fs::rename(place, &moved).map_err(StoreError::io("cannot remove", place))?;
+                Ok(Some(moved))
             }
         }
-        remove_tree(&moved).map_err(StoreError::io("cannot remove", &moved))
+    }
+
+    /// Second half; gives the bytes on disk that were freed.
+    pub(crate) fn remove_hidden(&self, doomed: &Path) -> Result<u64> {
+        remove_tree(doomed).map_err(StoreError::io("cannot remove", doomed))
     }
 }
 
-/// Before the name of a layer that is being removed; no layer's name has a dot.
+/// Before the name of what is being removed; no layer's name has a dot.
 const GONE: &str = ".gone-";

@@ -50,8 +50,6 @@ pub(super) enum ByteLock {
     Shared,
     /// Nobody else holds it. The file must be open for writing.
     Alone,
-    /// It is given back.
-    Free,
 }
 
 /// Locks a byte of a file for its open file description; `false` if another one is in the way.
@@ -75,20 +73,29 @@ pub(super) fn wait_for_byte(file: &File, offset: i64, kind: ByteLock) -> io::Res
     }
 }
 
+/// Whether another open file description has a lock on a byte.
+pub(super) fn is_locked(file: &File, offset: i64) -> io::Result<bool> {
+    let answer = call(file, offset, ByteLock::Alone, libc::F_OFD_GETLK)?;
+    Ok(i32::from(answer.l_type) != libc::F_UNLCK)
+}
+
 fn set_lock(file: &File, offset: i64, kind: ByteLock, command: libc::c_int) -> io::Result<()> {
+    call(file, offset, kind, command).map(drop)
+}
+
+fn call(file: &File, offset: i64, kind: ByteLock, command: libc::c_int) -> io::Result<libc::flock> {
     // SAFETY: `flock` is plain data for which all zeroes is valid.
     let mut request: libc::flock = unsafe { std::mem::zeroed() };
     request.l_type = match kind {
         ByteLock::Shared => libc::F_RDLCK,
         ByteLock::Alone => libc::F_WRLCK,
-        ByteLock::Free => libc::F_UNLCK,
     } as _;
     request.l_whence = libc::SEEK_SET as _;
     request.l_start = offset;
     request.l_len = 1;
-    // SAFETY: the descriptor is open and `request` outlives the call.
-    match unsafe { libc::fcntl(file.as_raw_fd(), command, &request) } {
+    // SAFETY: the descriptor is open and `request` outlives the call, which may write to it.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, &mut request) } {
         -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+        _ => Ok(request),
     }
 }

@@ -36,6 +36,7 @@ use std::{
 };
 
 pub use blobs::{BlobWriter, Blobs};
+pub(crate) use db::now;
 pub use db::{ContainerRecord, ImageRecord};
 pub(crate) use hold::{Held, Taken};
 pub use layers::{LayerId, LayerIdError};
@@ -43,6 +44,8 @@ pub use lock::KeyLock;
 pub use remove::remove_tree;
 pub use results::{CachedResult, Candidates, InputContent, StoredResult};
 pub use session::TmpDir;
+pub use space::LayerKind;
+pub(crate) use space::SpaceItem;
 
 /// Layout of the state folder; another version is refused rather than misread.
 const LAYOUT_VERSION: &str = "1\n";
@@ -153,7 +156,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// An open state folder.
 pub struct Store {
     root: PathBuf,
-    db: db::Db,
+    db: Arc<db::Db>,
     blobs: Blobs,
     session: Arc<session::Session>,
     holds: Arc<hold::Holds>,
@@ -194,13 +197,28 @@ impl Store {
     fn with(root: PathBuf, db: db::Db, holds: hold::Holds) -> Self {
         let session = Arc::new(session::Session::new(root.join("tmp")));
         let holds = Arc::new(holds);
-        let blobs = Blobs::new(root.join("blobs/sha256"), Arc::clone(&session), Arc::clone(&holds));
+        let db = Arc::new(db);
+        let blobs = Blobs::new(root.join("blobs/sha256"), &session, &holds, &db);
         Self { root, db, blobs, session, holds }
     }
 
     /// For an evictor: takes what nobody uses, piece by piece.
     pub(crate) fn nothing_taken(&self) -> Result<Taken> {
         Taken::nothing(&self.root.join(HOLDS))
+    }
+
+    /// Where a cache mount's files are.
+    pub(crate) fn cache_mount_dir(&self, name: &str) -> PathBuf {
+        self.root.join("mounts").join(name)
+    }
+
+    /// The names of all cache mounts.
+    pub(crate) fn cache_mounts(&self) -> Result<Vec<String>> {
+        let dir = self.root.join("mounts");
+        let entries = fs::read_dir(&dir).map_err(StoreError::io("cannot read", &dir))?;
+        let folders = entries.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+        let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| !name.starts_with('.')).collect())
     }
 
     /// The folders of killed processes below `tmp/`.

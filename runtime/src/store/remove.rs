@@ -28,13 +28,15 @@ pub fn remove_tree(path: &Path) -> io::Result<u64> {
         };
         for entry in entries {
             let entry = entry?;
-            if !entry.file_type()?.is_dir() {
-                let facts = entry.metadata()?;
+            let facts = entry.metadata()?;
+            if !facts.is_dir() {
                 fs::remove_file(entry.path())?;
                 if facts.nlink() == 1 {
                     freed += facts.blocks() * 512;
                 }
-            } else if fs::remove_dir(entry.path()).is_err() {
+            } else if fs::remove_dir(entry.path()).is_ok() {
+                freed += facts.blocks() * 512;
+            } else {
                 let mut moved = name.to_owned();
                 moved.push(format!(
                     ".{}-{}",
@@ -46,7 +48,9 @@ pub fn remove_tree(path: &Path) -> io::Result<u64> {
                 pending.push(moved);
             }
         }
+        let blocks = fs::symlink_metadata(&folder)?.blocks();
         fs::remove_dir(&folder)?;
+        freed += blocks * 512;
     }
     Ok(freed)
 }

@@ -403,6 +403,10 @@ impl Check<'_> {
     fn leftovers(&mut self) {
         let root = self.store.root();
         self.report.leftovers.extend(self.store.leftovers());
+        let hidden = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        };
+        self.report.leftovers.extend(files_in(&root.join("mounts")).filter(hidden));
         for folder in ["contexts", "downloads", "blobs/sha256"] {
             let temporary = |path: &PathBuf| !is_digest_name(path) && is_old(path);
             self.report.leftovers.extend(files_in(&root.join(folder)).filter(temporary));

@@ -1,0 +1,179 @@
+//! Removes things from the state folder beside running builds.
+//!
+//! First everything of a batch is taken, so that nobody can begin to use it. Then the index is asked
+//! again: who held something until a moment ago may have given it a name. Then what is made of it
+//! is forgotten, it is moved out of sight and given back, and only then removed: nobody waits for
+//! the removal of a large folder.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    path::PathBuf,
+};
+
+use rbc_ir::Digest;
+
+use super::inventory::{Item, Place, named_blobs};
+use crate::{
+    image,
+    source::http,
+    store::{Held, LayerId, Result, SpaceItem, Store, Taken},
+};
+
+/// How many things are taken at the same time.
+const BATCH: usize = 64;
+
+/// Evicts things and gives for each the bytes that came free; `None` for one that is in use, or
+/// needed by now.
+pub(super) fn evict(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
+    let mut freed = Vec::with_capacity(items.len());
+    for batch in items.chunks(BATCH) {
+        freed.extend(evict_batch(store, batch)?);
+    }
+    Ok(freed)
+}
+
+/// What is left to be done for one thing.
+enum Doomed {
+    /// It stays.
+    Kept,
+    /// Bytes of files that are gone already.
+    Gone(u64),
+    Folder(Option<PathBuf>),
+}
+
+fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
+    let taken = store.nothing_taken()?;
+    let mut ours = Vec::with_capacity(items.len());
+    for item in items {
+        ours.push(match &item.place {
+            Place::Layer(id) => taken.try_take(Held::Layer(id))?,
+            Place::Blob(digest) | Place::Pulled(_, digest) => taken.try_take(Held::Blob(digest))?,
+            // Has a lock of its own.
+            Place::CacheMount(_) => true,
+            Place::File => false,
+        });
+    }
+    let chosen: Vec<&Item> =
+        items.iter().zip(&ours).filter_map(|(item, ours)| ours.then_some(*item)).collect();
+    forget_results(store, &chosen)?;
+    let needed = match chosen.iter().any(|i| matches!(i.place, Place::Blob(_) | Place::Pulled(..)))
+    {
+        true => named_blobs(store)?,
+        false => HashSet::new(),
+    };
+    let mut doomed = Vec::with_capacity(items.len());
+    for (item, ours) in items.iter().zip(&ours) {
+        doomed.push(match &item.place {
+            _ if !ours => Doomed::Kept,
+            Place::Layer(id) => Doomed::Folder(store.hide(&store.layer_dir(id))?),
+            Place::Blob(digest) if needed.contains(digest) => Doomed::Kept,
+            Place::Blob(digest) => {
+                forget_blob(store, digest)?;
+                store.blobs().remove(digest)?;
+                Doomed::Gone(item.own)
+            }
+            Place::Pulled(name, digest) => {
+                Doomed::Gone(forget_pulled(store, &taken, name, digest, &needed)?)
+            }
+            Place::CacheMount(name) => hide_cache_mount(store, name)?,
+            Place::File => Doomed::Kept,
+        });
+    }
+    drop(taken);
+    items.iter().zip(doomed).map(|(item, doomed)| remove(store, item, doomed)).collect()
+}
+
+fn remove(store: &Store, item: &Item, doomed: Doomed) -> Result<Option<u64>> {
+    let freed = match doomed {
+        Doomed::Kept => return Ok(None),
+        Doomed::Gone(bytes) => return Ok(Some(bytes)),
+        Doomed::Folder(None) => 0,
+        Doomed::Folder(Some(path)) => store.remove_hidden(&path)?,
+    };
+    match &item.place {
+        Place::Layer(id) => store.drop_space(SpaceItem::Layer(id), freed)?,
+        Place::CacheMount(name) => store.drop_space(SpaceItem::CacheMount(name), freed)?,
+        Place::Blob(_) | Place::Pulled(..) | Place::File => {}
+    }
+    Ok(Some(freed))
+}
+
+/// Marks the results as evicted that have one of the layers. A full disk may not even take the mark;
+/// then they miss for the lack of their layers.
+fn forget_results(store: &Store, items: &[&Item]) -> Result<()> {
+    let layers: HashSet<&LayerId> = items
+        .iter()
+        .filter_map(|item| match &item.place {
+            Place::Layer(id) => Some(id),
+            _ => None,
+        })
+        .collect();
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let rows = store.result_rows()?;
+    let lost: Vec<_> = rows
+        .iter()
+        .filter(|row| {
+            row.layers.as_ref().is_some_and(|ids| ids.iter().any(|id| layers.contains(id)))
+        })
+        .collect();
+    match store.mark_evicted(&lost) {
+        Err(error) if error.is_unwritable() => Ok(()),
+        other => other,
+    }
+}
+
+/// Forgets what leads to a blob.
+fn forget_blob(store: &Store, digest: &Digest) -> Result<()> {
+    for row in store.layer_blob_rows()? {
+        if row.digests.is_some_and(|(blob, _)| blob == *digest) {
+            store.drop_layer_blob(&row)?;
+        }
+    }
+    for (note, blob) in http::notes(store) {
+        if blob.as_ref() == Some(digest) {
+            // The note of a file that is not there makes the next build download it.
+            let _ = fs::remove_file(note);
+        }
+    }
+    Ok(())
+}
+
+/// Forgets an image that was pulled, and removes the blobs that nothing else needs.
+fn forget_pulled(
+    store: &Store,
+    taken: &Taken,
+    name: &str,
+    digest: &Digest,
+    named: &HashSet<Digest>,
+) -> Result<u64> {
+    let blobs = image::reach(store, digest, &|_| false).blobs;
+    store.remove_image(name)?;
+    let others = store.images()?.into_iter().filter(|record| image::is_pulled(&record.name));
+    let mut needed: HashSet<Digest> =
+        others.flat_map(|other| image::reach(store, &other.digest, &|_| false).blobs).collect();
+    needed.extend(store.layer_blob_digests()?);
+    let mut freed = 0;
+    for blob in blobs.iter().filter(|blob| !named.contains(blob) && !needed.contains(blob)) {
+        if let Some(size) = store.blobs().peek_size(blob)
+            && taken.try_take(Held::Blob(blob))?
+        {
+            store.blobs().remove(blob)?;
+            freed += size;
+        }
+    }
+    Ok(freed)
+}
+
+/// A cache mount is in use while its lock file is locked. The lock file stays: who opened it and
+/// waits must not wait for a file that is gone.
+fn hide_cache_mount(store: &Store, name: &str) -> Result<Doomed> {
+    let dir = store.cache_mount_dir(name);
+    match File::open(dir.with_extension("lock")) {
+        Ok(lock) if lock.try_lock().is_err() => Ok(Doomed::Kept),
+        // It is locked until it is out of sight.
+        _lock => Ok(Doomed::Folder(store.hide(&dir)?)),
+    }
+}

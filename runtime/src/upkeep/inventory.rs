@@ -1,0 +1,515 @@
+//! What lies in the state folder: how much space it takes, when it was used last, who needs it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rayon::prelude::*;
+use rbc_ir::Digest;
+
+use crate::{
+    image,
+    layer::Usage,
+    source::http,
+    store::{Held, ImageRecord, LayerId, LayerKind, Result, SpaceItem, Store, StoreError, Taken},
+};
+
+/// What something in the state folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ItemKind {
+    /// The layer of a step.
+    Layer,
+    /// A layer that was unpacked from an image.
+    ImageLayer,
+    /// The blobs of an image that was pulled for a build.
+    PulledImage,
+    /// Any other blob: those of named images, and layers packed as tars.
+    Blob,
+    /// A cache mount.
+    CacheMount,
+    /// A part of a build context, or what is known of one.
+    Context,
+    /// A git checkout.
+    Git,
+    /// A file of the web.
+    Http,
+    /// Logs and records of builds.
+    History,
+    /// The index.
+    Index,
+}
+
+impl ItemKind {
+    /// All kinds, in the order in which they are shown.
+    pub const ALL: [Self; 10] = [
+        Self::Layer,
+        Self::ImageLayer,
+        Self::PulledImage,
+        Self::Blob,
+        Self::CacheMount,
+        Self::Context,
+        Self::Git,
+        Self::Http,
+        Self::History,
+        Self::Index,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::ImageLayer => "image-layer",
+            Self::PulledImage => "pulled-image",
+            Self::Blob => "blob",
+            Self::CacheMount => "cache-mount",
+            Self::Context => "context",
+            Self::Git => "git",
+            Self::Http => "http",
+            Self::History => "history",
+            Self::Index => "index",
+        }
+    }
+
+    /// A kind by its name or by what BuildKit calls it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "regular" => Self::Layer,
+            "exec.cachemount" => Self::CacheMount,
+            "source.local" => Self::Context,
+            "source.git.checkout" => Self::Git,
+            "source.http" => Self::Http,
+            _ => Self::ALL.into_iter().find(|kind| kind.name() == name)?,
+        })
+    }
+}
+
+/// One thing that can be removed as a whole, if anything of it can.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What it is.
+    pub kind: ItemKind,
+    /// Its name: of the layer, the digest of the blob, of the folder.
+    pub id: String,
+    /// What it is for people: the step, the image, the id of the cache mount.
+    pub name: String,
+    /// Bytes that are freed when it goes alone.
+    pub own: u64,
+    /// Bytes that it shares with others by links.
+    pub shared: u64,
+    /// When it was used last, in seconds since the epoch; 0 if that is not known.
+    pub last_used: i64,
+    /// How long it took to make.
+    pub rebuild: Duration,
+    /// Whether a running process holds it.
+    pub in_use: bool,
+    /// Names of the image that it belongs to, if it is a part of one.
+    pub part_of: Option<String>,
+    /// Whether it can be made or fetched again. What cannot is not evicted.
+    pub replaceable: bool,
+    /// The order of eviction: the lowest goes first.
+    pub(super) rank: Rank,
+    pub(super) place: Place,
+}
+
+impl Item {
+    /// Whether it can be evicted now.
+    pub fn is_reclaimable(&self) -> bool {
+        self.replaceable && !self.in_use
+    }
+}
+
+/// First the moment until which something is worth keeping, then what is made of others before
+/// what others are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// Last use, made later by a thousand times the time that it took to make: what took a minute
+    /// is kept as long as what took no time and was used 17 hours later.
+    worth: i64,
+    class: u8,
+    /// Fewest dependants first.
+    dependants: usize,
+}
+
+/// Where something is.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Layer(LayerId),
+    Blob(Digest),
+    /// The name of the record with its digest.
+    Pulled(String, Digest),
+    CacheMount(String),
+    /// A file that stands alone.
+    File,
+}
+
+/// Everything that is there.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// The things.
+    pub items: Vec<Item>,
+    /// Bytes on disk that several layers share, each counted once.
+    pub shared: u64,
+}
+
+impl Inventory {
+    /// Looks at everything that takes space. What the index notes of it is put right on the way.
+    ///
+    /// # Errors
+    /// If the state folder cannot be read.
+    pub fn take(store: &Store) -> Result<Self> {
+        let mut inventory = Self { items: Vec::new(), shared: 0 };
+        let facts = Facts::gather(store)?;
+        inventory.layers(store, &facts)?;
+        inventory.blobs(store, &facts)?;
+        inventory.cache_mounts(store, &facts)?;
+        inventory.files(store);
+        inventory.note(store);
+        Ok(inventory)
+    }
+
+    /// Puts the things into the order in which they would be evicted; what cannot be comes last.
+    pub fn sort(&mut self) {
+        self.items.sort_by(|a, b| {
+            let key = |item: &Item| (!item.replaceable, item.rank);
+            key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id))
+        });
+    }
+
+    /// Bytes of all things, each counted once.
+    pub fn total(&self) -> u64 {
+        self.items.iter().map(|item| item.own).sum::<u64>() + self.shared
+    }
+
+    /// Bytes that are freed if all that can be evicted is.
+    pub fn reclaimable(&self) -> u64 {
+        let own =
+            self.items.iter().filter(|i| i.is_reclaimable()).map(|item| item.own).sum::<u64>();
+        let stays = |item: &&Item| item.shared > 0 && !item.is_reclaimable();
+        // Which layers share which files is not kept: none of it counts if one of them stays.
+        own + if self.items.iter().any(|item| stays(&item)) { 0 } else { self.shared }
+    }
+
+    fn layers(&mut self, store: &Store, facts: &Facts) -> Result<()> {
+        let (layers, _) = store.list_layers()?;
+        let measured: Vec<(LayerId, Usage)> = layers
+            .into_par_iter()
+            // One that vanishes in between is not there.
+            .filter_map(|id| Usage::of(&store.layer_dir(&id)).ok().map(|usage| (id, usage)))
+            .collect();
+        let mut once = HashSet::new();
+        for (id, usage) in &measured {
+            let mut shared = 0;
+            for file in usage.shared() {
+                shared += file.bytes;
+                if once.insert(file.inode) {
+                    self.shared += file.bytes;
+                }
+            }
+            let kind = match facts.kinds.get(id.as_str()) {
+                Some(LayerKind::Image) => ItemKind::ImageLayer,
+                Some(LayerKind::Context) => ItemKind::Context,
+                Some(LayerKind::Git) => ItemKind::Git,
+                Some(LayerKind::Http) => ItemKind::Http,
+                Some(LayerKind::Step) | None => match id.is_of_image() {
+                    true => ItemKind::ImageLayer,
+                    false => ItemKind::Layer,
+                },
+            };
+            let known = facts.layers.get(id);
+            self.items.push(Item {
+                kind,
+                id: id.to_string(),
+                name: known.map(|known| known.name.clone()).unwrap_or_default(),
+                own: usage.own(),
+                shared,
+                last_used: known.map_or(0, |known| known.last_used),
+                rebuild: known.map(|known| known.rebuild).unwrap_or_default(),
+                in_use: facts.is_held(Held::Layer(id)),
+                part_of: facts.image_layers.get(id).cloned(),
+                replaceable: true,
+                rank: Rank {
+                    worth: known.map_or(0, |known| known.worth),
+                    class: 1,
+                    dependants: known.map_or(0, |known| known.results),
+                },
+                place: Place::Layer(id.clone()),
+            });
+        }
+        Ok(())
+    }
+
+    fn blobs(&mut self, store: &Store, facts: &Facts) -> Result<()> {
+        let sizes: HashMap<Digest, u64> = store.blobs().list()?.into_iter().collect();
+        let mut counted: HashSet<Digest> = HashSet::new();
+        for record in &facts.pulled {
+            let reach = image::reach(store, &record.digest, &|_| false);
+            let own: Vec<Digest> = reach
+                .blobs
+                .into_iter()
+                .filter(|blob| !facts.named.contains_key(blob) && sizes.contains_key(blob))
+                .filter(|blob| counted.insert(*blob))
+                .collect();
+            let mut layers = reach
+                .layers
+                .iter()
+                .filter_map(|(diff_id, _)| facts.layers.get(&LayerId::of_diff_id(diff_id)));
+            let first = layers.next();
+            let known = layers
+                .fold(first, |a, b| if a.is_none_or(|a| a.worth < b.worth) { Some(b) } else { a });
+            let last_used = known.map_or(record.created, |k| k.last_used.max(record.created));
+            self.items.push(Item {
+                kind: ItemKind::PulledImage,
+                id: record.digest.to_string(),
+                name: known.map(|known| known.name.clone()).unwrap_or_default(),
+                own: own.iter().filter_map(|blob| sizes.get(blob)).sum(),
+                shared: 0,
+                last_used,
+                rebuild: known.map(|known| known.rebuild).unwrap_or_default(),
+                in_use: facts.is_held(Held::Blob(&record.digest)),
+                part_of: None,
+                replaceable: true,
+                rank: Rank {
+                    worth: known.map_or(last_used, |known| known.worth.max(last_used)),
+                    // After the layers that are unpacked from it.
+                    class: 2,
+                    dependants: 0,
+                },
+                place: Place::Pulled(record.name.clone(), record.digest),
+            });
+        }
+        for (digest, size) in sizes {
+            if counted.contains(&digest) {
+                continue;
+            }
+            let part_of = facts.named.get(&digest).cloned();
+            let packed = facts.packed.get(&digest);
+            let known = packed.and_then(|layer| facts.layers.get(layer));
+            let download = facts.downloads.get(&digest).copied();
+            let last_used = known.map(|known| known.last_used).or(download).unwrap_or(0);
+            self.items.push(Item {
+                kind: if download.is_some() { ItemKind::Http } else { ItemKind::Blob },
+                id: digest.to_string(),
+                name: match (known, &part_of) {
+                    (Some(known), _) => format!("tar of {}", known.name),
+                    (None, Some(image)) => format!("part of {image}"),
+                    (None, None) => String::new(),
+                },
+                own: size,
+                shared: 0,
+                last_used,
+                rebuild: Duration::ZERO,
+                in_use: facts.is_held(Held::Blob(&digest)),
+                replaceable: part_of.is_none(),
+                part_of,
+                rank: Rank {
+                    // A tar is worth less than its layer, which it is made of in no time.
+                    worth: known.map_or(last_used, |known| known.worth),
+                    class: 0,
+                    dependants: 0,
+                },
+                place: Place::Blob(digest),
+            });
+        }
+        Ok(())
+    }
+
+    fn cache_mounts(&mut self, store: &Store, facts: &Facts) -> Result<()> {
+        for name in store.cache_mounts()? {
+            let dir = store.cache_mount_dir(&name);
+            let Ok(usage) = Usage::of(&dir) else { continue };
+            let lock = dir.with_extension("lock");
+            let id = fs::read_to_string(&lock).unwrap_or_default();
+            let last_used = modified(&lock);
+            self.items.push(Item {
+                kind: ItemKind::CacheMount,
+                id: name.clone(),
+                name: id,
+                own: usage.own(),
+                shared: 0,
+                last_used,
+                rebuild: Duration::ZERO,
+                in_use: facts.can_take && is_locked(&lock),
+                part_of: None,
+                replaceable: true,
+                rank: Rank { worth: last_used, class: 1, dependants: 0 },
+                place: Place::CacheMount(name),
+            });
+        }
+        Ok(())
+    }
+
+    /// What lies in single files: what is known of contexts, logs, the index.
+    fn files(&mut self, store: &Store) {
+        let root = store.root();
+        for (kind, folder) in [
+            (ItemKind::Context, "contexts"),
+            (ItemKind::Http, "downloads"),
+            (ItemKind::History, "logs"),
+            (ItemKind::History, "builds"),
+        ] {
+            let dir = root.join(folder);
+            let Ok(usage) = Usage::of(&dir) else { continue };
+            self.items.push(Item::file(kind, folder, usage.own(), modified(&dir)));
+        }
+        let index = ["index.db", "index.db-wal", "index.db-shm"].map(|name| root.join(name));
+        let size = index.iter().filter_map(|path| fs::metadata(path).ok()).map(|f| f.len()).sum();
+        self.items.push(Item::file(ItemKind::Index, "index.db", size, modified(&index[0])));
+    }
+
+    /// Tells the index what was measured. Only the next look at its sum is the worse for a failure.
+    fn note(&self, store: &Store) {
+        let rows: Vec<(SpaceItem<'_>, u64)> = self
+            .items
+            .iter()
+            .filter_map(|item| match &item.place {
+                Place::Layer(id) => Some((SpaceItem::Layer(id), item.own)),
+                Place::CacheMount(name) => Some((SpaceItem::CacheMount(name), item.own)),
+                // Blobs have had their rows since they were written.
+                Place::Blob(_) | Place::Pulled(..) | Place::File => None,
+            })
+            .collect();
+        let _ = store.set_space(&rows, self.shared);
+    }
+}
+
+impl Item {
+    fn file(kind: ItemKind, name: &str, size: u64, last_used: i64) -> Self {
+        Self {
+            kind,
+            id: name.to_owned(),
+            name: String::new(),
+            own: size,
+            shared: 0,
+            last_used,
+            rebuild: Duration::ZERO,
+            in_use: false,
+            part_of: None,
+            replaceable: false,
+            rank: Rank { worth: last_used, class: 0, dependants: 0 },
+            place: Place::File,
+        }
+    }
+}
+
+/// What the results say of a layer.
+struct Known {
+    /// Name of the step that made it.
+    name: String,
+    rebuild: Duration,
+    last_used: i64,
+    worth: i64,
+    /// How many results have it.
+    results: usize,
+    /// How many layers the smallest of them has: the one that made it has the fewest.
+    depth: usize,
+}
+
+/// What the index says, gathered once.
+struct Facts {
+    kinds: HashMap<String, LayerKind>,
+    layers: HashMap<LayerId, Known>,
+    pulled: Vec<ImageRecord>,
+    /// Blobs of images with names and of containers.
+    named: HashMap<Digest, String>,
+    /// Layers of those images.
+    image_layers: HashMap<LayerId, String>,
+    /// Layers by their tars.
+    packed: HashMap<Digest, LayerId>,
+    /// When downloads were asked for last.
+    downloads: HashMap<Digest, i64>,
+    taken: Option<Taken>,
+    can_take: bool,
+}
+
+impl Facts {
+    fn gather(store: &Store) -> Result<Self> {
+        let mut layers: HashMap<LayerId, Known> = HashMap::new();
+        for row in store.result_rows()? {
+            let Some(ids) = row.layers else { continue };
+            let seconds = i64::try_from(row.millis).unwrap_or(i64::MAX).min(MAX_BONUS);
+            let worth = row.last_used.saturating_add(seconds);
+            for id in &ids {
+                let known = layers.entry(id.clone()).or_insert_with(|| Known {
+                    name: String::new(),
+                    rebuild: Duration::ZERO,
+                    last_used: row.last_used,
+                    worth,
+                    results: 0,
+                    depth: usize::MAX,
+                });
+                known.last_used = known.last_used.max(row.last_used);
+                known.worth = known.worth.max(worth);
+                known.results += 1;
+                if ids.len() < known.depth {
+                    known.depth = ids.len();
+                    known.name.clone_from(&row.name);
+                    known.rebuild = Duration::from_millis(row.millis);
+                }
+            }
+        }
+        let pulled = store.images()?.into_iter().filter(|r| image::is_pulled(&r.name)).collect();
+        let (mut named, mut image_layers) = (HashMap::new(), HashMap::new());
+        for (root, name) in named_images(store)? {
+            let reach = image::reach(store, &root, &|_| false);
+            for blob in reach.blobs {
+                named.entry(blob).or_insert_with(|| name.clone());
+            }
+            for (diff_id, _) in reach.layers {
+                image_layers.entry(LayerId::of_diff_id(&diff_id)).or_insert_with(|| name.clone());
+            }
+        }
+        let mut packed = HashMap::new();
+        for row in store.layer_blob_rows()? {
+            if let (Some(layer), Some((blob, _))) = (row.layer, row.digests) {
+                if let Some(image) = named.get(&blob) {
+                    image_layers.entry(layer.clone()).or_insert_with(|| image.clone());
+                }
+                packed.insert(blob, layer);
+            }
+        }
+        let downloads = http::notes(store)
+            .into_iter()
+            .filter_map(|(path, blob)| Some((blob?, modified(&path))))
+            .collect();
+        // On a read-only disk nothing can be held.
+        let taken = store.nothing_taken().ok();
+        let kinds = store.layer_kinds()?;
+        let can_take = taken.is_some();
+        Ok(Self { kinds, layers, pulled, named, image_layers, packed, downloads, taken, can_take })
+    }
+
+    fn is_held(&self, what: Held<'_>) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.is_held(what).unwrap_or(true))
+    }
+}
+
+/// What users gave names to: images and containers.
+fn named_images(store: &Store) -> Result<Vec<(Digest, String)>> {
+    let images = store.images()?.into_iter().filter(|record| !image::is_pulled(&record.name));
+    let mut named: Vec<_> = images.map(|record| (record.digest, record.name)).collect();
+    named.extend(store.containers()?.into_iter().map(|c| (c.manifest, c.name)));
+    Ok(named)
+}
+
+/// The blobs of what users gave names to, which nothing replaces.
+pub(super) fn named_blobs(store: &Store) -> Result<HashSet<Digest>> {
+    let roots = named_images(store)?;
+    Ok(roots.iter().flat_map(|(root, _)| image::reach(store, root, &|_| false).blobs).collect())
+}
+
+/// The most seconds by which the time that something took to make lets it count as used later.
+const MAX_BONUS: i64 = 30 * 24 * 3600;
+
+fn modified(path: &Path) -> i64 {
+    let time = fs::metadata(path).and_then(|facts| facts.modified());
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map(|d| d.as_secs());
+    time.ok().and_then(|time| seconds(time).ok()).map_or(0, |s| s as i64)
+}
+
+fn is_locked(lock: &Path) -> bool {
+    let file = fs::File::open(lock).map_err(StoreError::io("cannot open", lock));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
+}
