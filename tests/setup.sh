@@ -18,6 +18,7 @@ want /usr/share/gocode/src/golang.org/x/net golang-golang-x-net-dev
 want /etc/ssl/certs/ca-certificates.crt ca-certificates
 want python3 python3
 want setpriv util-linux
+want script bsdutils
 want newuidmap uidmap
 want setcap libcap2-bin
 want xz xz-utils

@@ -16,6 +16,7 @@ pub mod progress;
 pub mod registry;
 pub mod sandbox;
 pub mod source;
+pub mod start;
 pub mod store;
 pub mod tree;
 pub mod upkeep;

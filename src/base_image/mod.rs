@@ -7,7 +7,6 @@
 //! all for `rbc load`.
 
 mod archive;
-mod elf;
 mod libraries;
 mod tree;
 
@@ -19,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use elf::Start;
+use rbc_runtime::start::{self, Start};
 use tree::Tree;
 
 /// `PATH` of the image.
@@ -96,7 +95,7 @@ fn add_program(tree: &mut Tree, path: &Path) -> anyhow::Result<()> {
         }
         let failed = || format!("cannot read {}", real.display());
         let mut file = fs::File::open(&real).with_context(failed)?;
-        match elf::read(&mut file).with_context(failed)? {
+        match start::read(&mut file).with_context(failed)? {
             Start::Alone => {}
             Start::Dynamic(loader) => libraries::add(tree, &loader, &real)?,
             Start::Script(interpreter, argument) => {

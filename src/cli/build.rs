@@ -204,6 +204,15 @@ pub struct BuildFlags {
     /// Show nothing but the id of the image
     #[arg(short, long)]
     pub quiet: bool,
+    /// If a RUN step fails, open a shell (or CMD) where it ran, as it left things
+    #[arg(
+        long,
+        value_name = "CMD",
+        num_args = 0..=1,
+        default_missing_value = "",
+        require_equals = true
+    )]
+    pub debug_shell: Option<String>,
     /// Name stages that are not built
     #[arg(short, long)]
     pub verbose: bool,

@@ -1,11 +1,22 @@
 //! `rbc build` and `rbc run`: from a graph to outputs.
 
-use std::{collections::HashMap, io::Write, os::unix::fs::FileTypeExt, path::PathBuf};
+use std::{
+    collections::HashMap,
+    io::Write,
+    os::unix::fs::FileTypeExt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::Context;
 use rbc_ir::{Digest, Graph};
 use rbc_runtime::{
-    build::{BuildError, BuildOptions, Contexts, bring_base_images, build as run_graph},
+    build::{
+        BuildError, BuildOptions, Contexts, FailedCommand, bring_base_images, build as run_graph,
+    },
     export::{
         self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Push, Target,
     },
@@ -18,7 +29,7 @@ use rbc_runtime::{
     store::{LayerId, Store},
 };
 
-use super::{Failure, Outcome, attest::Attestations, call, compile, graph, push, report};
+use super::{Failure, Outcome, attest::Attestations, call, compile, debug, graph, push, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
@@ -169,7 +180,13 @@ fn run_and_export(
     let secrets = secrets(&flags.secret)?;
     let ssh_agents = ssh_agents(flags)?;
     let sink = render::sink(flags.progress, flags.quiet);
-    stop_on_signals(cancel)?;
+    let stopped = stop_on_signals(cancel)?;
+    let show_failed = |failed: &FailedCommand| {
+        sink.finish();
+        debug::enter(store, failed, flags.debug_shell.as_deref().unwrap_or_default(), &|| {
+            stopped.load(Ordering::Relaxed)
+        });
+    };
     let options = BuildOptions {
         contexts,
         oci_layouts: oci_layouts(&flags.build_contexts),
@@ -180,6 +197,7 @@ fn run_and_export(
         cancel,
         registry,
         journal,
+        on_failure: flags.debug_shell.is_some().then_some(&show_failed),
     };
     let built = match run_graph(store, graph, &options) {
         Ok(built) => built,
@@ -444,17 +462,21 @@ fn jobs(flags: &BuildFlags) -> usize {
     )
 }
 
-/// Ends running steps at Ctrl-C and its kin; a second signal ends the program at once.
-fn stop_on_signals(cancel: &Cancel) -> anyhow::Result<()> {
+/// Ends running steps at Ctrl-C and its kin; a second signal ends the program at once. Gives what
+/// tells that there was a signal.
+fn stop_on_signals(cancel: &Cancel) -> anyhow::Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
         .context("cannot listen for signals")?;
     let cancel = cancel.clone();
+    let stopped = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stopped);
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             for (number, signal) in signals.forever().enumerate() {
                 cancel.cancel();
+                told.store(true, Ordering::Relaxed);
                 if number > 0 {
                     // Steps die with this process.
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -462,5 +484,5 @@ fn stop_on_signals(cancel: &Cancel) -> anyhow::Result<()> {
             }
         })
         .context("cannot start a thread")?;
-    Ok(())
+    Ok(stopped)
 }

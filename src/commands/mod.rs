@@ -5,6 +5,7 @@ mod build;
 mod call;
 mod compile;
 mod containers;
+mod debug;
 mod explain;
 mod fmt;
 mod graph;

@@ -110,7 +110,7 @@ pub fn diagnostics(diagnostics: &Diagnostics) -> Failure {
 
 /// A failed build, shown at the instruction that failed with what it printed last.
 pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
-    let BuildError::Step { node, name, cause, last_lines, log } = error else {
+    let BuildError::Step { node, name, cause, last_lines, likely, log } = error else {
         return Failure::Failed(error.into());
     };
     let mut text = String::new();
@@ -127,6 +127,9 @@ pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
         shown = shown.at(&source, span).label("this step failed");
     } else if !name.is_empty() {
         shown = shown.note(format!("in {name}"));
+    }
+    if let Some(likely) = likely {
+        shown = shown.help(format!("likely cause: {likely}"));
     }
     if let Some(log) = log {
         shown = shown.note(format!("all that it printed is in {}", log.display()));

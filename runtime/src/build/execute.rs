@@ -4,14 +4,17 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use rbc_ir::{ContextSource, Digest, Exec, FileOp, Graph, Input, Node, Op, Source};
 
 use super::{
-    BuildError, BuildOptions, images,
+    BuildError, BuildOptions,
+    failed::FailedCommand,
+    images,
+    likely::{self, Ending},
     log::StepLog,
     mounts::{self, StepMounts},
     notes,
@@ -62,6 +65,12 @@ pub(super) struct Executor<'a> {
     values: Vec<OnceLock<Value>>,
     /// Logs of the steps that were executed.
     logs: Vec<OnceLock<StepLog>>,
+    /// Likely causes of failures.
+    likely: Vec<OnceLock<String>>,
+    /// What the kernel had counted when the build began.
+    oom_kills: Option<u64>,
+    /// The first command that failed, if anybody wants to see it.
+    failed: Mutex<Option<FailedCommand>>,
 }
 
 /// A layer being made: its folder and the time of the file system when it was begun.
@@ -139,7 +148,10 @@ impl<'a> Executor<'a> {
             })
             .collect();
         let logs = plan.fates.iter().map(|_| OnceLock::new()).collect();
-        Self { store, graph, options, values, logs }
+        let likely = plan.fates.iter().map(|_| OnceLock::new()).collect();
+        let runs = plan.fates.contains(&Fate::Run);
+        let oom_kills = if runs { likely::oom_kills() } else { None };
+        Self { store, graph, options, values, logs, likely, oom_kills, failed: Mutex::default() }
     }
 
     /// Executes the node at a position, all of whose inputs are done.
@@ -341,14 +353,53 @@ impl<'a> Executor<'a> {
                 self.options.events.event(Event::StepOutput { step, stream, data });
             }
         };
-        let exit = match sandbox::run(&run, &mut output, self.options.cancel) {
+        let result = sandbox::run(&run, &mut output, self.options.cancel);
+        let ending = match &result {
+            Ok(exit) if exit.success() => return Ok(new),
+            Ok(exit) => Ending::Exit(*exit),
             Err(sandbox::SandboxError::Cancelled) => return Err(BuildError::Cancelled),
-            exit => exit?,
+            Err(error) => Ending::NotRun(error),
         };
-        if !exit.success() {
-            return Err(BuildError::Command { command: exec.args.join(" "), exit });
+        if let Some(cause) = self.likely_cause(exec, root, &new, log, &ending) {
+            let _ = self.likely[at].set(cause);
         }
-        Ok(new)
+        if self.options.on_failure.is_some() {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let name = meta.name.clone();
+            failed.get_or_insert_with(|| FailedCommand { name, run, layer: new, mounts });
+        }
+        Err(BuildError::Command { command: exec.args.join(" "), exit: result? })
+    }
+
+    /// The first command that failed, for who wants to see it.
+    pub(super) fn failed(&self) -> Option<FailedCommand> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The likely cause of a failure.
+    pub(super) fn likely(&self, at: usize) -> Option<&str> {
+        self.likely[at].get().map(String::as_str)
+    }
+
+    /// Looks for the cause of a failure in what the command left behind.
+    fn likely_cause(
+        &self,
+        exec: &Exec,
+        root: &[LayerId],
+        new: &NewLayer,
+        log: &StepLog,
+        ending: &Ending<'_>,
+    ) -> Option<String> {
+        let mut dirs = self.dirs(root);
+        dirs.push(new.upper());
+        let failure = likely::Failure {
+            exec,
+            root: &LayerStack::new(dirs),
+            lines: &log.last_lines(100),
+            free: likely::free_bytes(&new.upper()),
+            out_of_memory: likely::oom_kills() > self.oom_kills,
+        };
+        failure.likely_cause(ending)
     }
 
     fn file(&self, node: &Node, file: &FileOp, root: &[LayerId]) -> Result<NewLayer, BuildError> {
@@ -447,7 +498,8 @@ impl<'a> Executor<'a> {
         BuildError::Step {
             node: *digest,
             name: self.graph.node_meta(digest).name.clone(),
-            last_lines: log.map(|log| log.last_lines(20)).unwrap_or_default(),
+            last_lines: log.map(|log| log.last_lines(20)).unwrap_or_default().into(),
+            likely: self.likely(at).map(Into::into),
             log: log.map(|log| log.path().to_owned()).filter(|path| Path::exists(path)),
             cause: Box::new(error),
         }

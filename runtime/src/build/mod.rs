@@ -8,13 +8,17 @@ mod cache_mount;
 mod contexts;
 mod cutoff;
 mod execute;
+mod failed;
 mod images;
+mod likely;
 mod log;
 mod mounts;
 mod notes;
 mod plan;
 mod platform;
 mod schedule;
+#[cfg(test)]
+mod testing;
 
 use std::{
     collections::HashMap,
@@ -26,6 +30,7 @@ use std::{
 use rbc_ir::{Digest, Graph, GraphError, Platform};
 
 pub use contexts::{ContextError, Contexts};
+pub use failed::FailedCommand;
 pub use images::bring_base_images;
 
 use crate::{
@@ -65,6 +70,8 @@ pub struct BuildOptions<'a> {
     pub registry: &'a Client,
     /// Where what becomes of each step is noted.
     pub journal: &'a Journal,
+    /// Is shown the first command that failed, once all others have ended.
+    pub on_failure: Option<&'a (dyn Fn(&FailedCommand) + Sync)>,
 }
 
 /// What a build has made.
@@ -94,7 +101,9 @@ pub enum BuildError {
         /// Why it failed.
         cause: Box<BuildError>,
         /// The last lines that it printed.
-        last_lines: Vec<String>,
+        last_lines: Box<[String]>,
+        /// The likely cause, in a sentence, where it is known.
+        likely: Option<Box<str>>,
         /// The file with all that it printed, if it printed anything.
         log: Option<PathBuf>,
     },
@@ -228,7 +237,7 @@ pub fn build(
         .collect();
     let urgency = schedule::chain_lengths(&needs);
     let executed = AtomicUsize::new(0);
-    schedule::run_all(
+    let ended = schedule::run_all(
         &schedule::Dependencies { needs: &needs, urgency: &urgency },
         options.jobs,
         &|| options.cancel.cancel(),
@@ -240,7 +249,13 @@ pub fn build(
             }
             Ok::<(), BuildError>(())
         },
-    )?;
+    );
+    if let (Err(_), Some(show)) = (&ended, options.on_failure)
+        && let Some(failed) = executor.failed()
+    {
+        show(&failed);
+    }
+    ended?;
     let executed = executed.into_inner();
     let targets = graph
         .targets
@@ -331,7 +346,8 @@ fn run_step(
     match result {
         Ok(outcome) => Ok(outcome == execute::Outcome::Executed),
         Err(error) => {
-            journal.note(at, |note| notes::failed(note, &error, begin.elapsed()));
+            let likely = executor.likely(at);
+            journal.note(at, |note| notes::failed(note, &error, likely, begin.elapsed()));
             Err(executor.explain(at, error))
         }
     }
@@ -340,6 +356,32 @@ fn run_step(
 fn describe(exit: &Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code: {code}"),
-        Exit::Signal(signal) => format!("killed by signal {signal}"),
+        Exit::Signal(signal) => match signal_name(*signal) {
+            Some(name) => format!("killed by signal {signal} ({name})"),
+            None => format!("killed by signal {signal}"),
+        },
     }
+}
+
+/// The usual name of a signal that ends programs.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        _ => return None,
+    })
 }

@@ -96,13 +96,21 @@ pub(super) fn made(note: &mut StepRecord, node: &Node, result: &CachedResult) {
 }
 
 /// Notes that a step failed or was stopped.
-pub(super) fn failed(note: &mut StepRecord, error: &BuildError, elapsed: Duration) {
+pub(super) fn failed(
+    note: &mut StepRecord,
+    error: &BuildError,
+    likely: Option<&str>,
+    elapsed: Duration,
+) {
     note.state = match error {
         BuildError::Cancelled => StepState::Cancelled,
         _ => StepState::Failed,
     };
     note.millis = note.start_ms.map(|_| millis(elapsed));
-    note.error = Some(error.to_string());
+    note.error = Some(match likely {
+        Some(likely) => format!("{error} (likely cause: {likely})"),
+        None => error.to_string(),
+    });
 }
 
 /// The layers that a node adds to those of its first input.

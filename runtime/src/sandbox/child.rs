@@ -22,7 +22,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::error::{Context, SetupError};
 use super::identity::{self, Identity};
 use super::message::{self, Channel, Outcome, Task};
-use super::{Exit, Step, network, privilege, program, root};
+use super::{Exit, Step, network, privilege, program, root, terminal};
 
 /// More than any account file of an image; what is longer is not read.
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
@@ -118,6 +118,9 @@ fn become_command(
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .context(|| "protect the memory".to_owned())?;
     setsid().context(|| "start a session".to_owned())?;
+    if task.on_terminal {
+        terminal::take().context(|| "take the terminal".to_owned())?;
+    }
     umask(Mode::from_raw_mode(0o022));
     enter_namespaces(exec.network)?;
     sethostname(root::hostname(&exec.hostname).as_bytes())
@@ -128,8 +131,10 @@ fn become_command(
     let env = environment(&task.step, &identity);
     make_cwd(&exec.cwd, &identity, task.single_uid)?;
     let entered = std::env::set_current_dir(&exec.cwd);
-    let null = File::open("/dev/null").context(|| "open /dev/null".to_owned())?;
-    rustix::stdio::dup2_stdin(null).context(|| "redirect standard input".to_owned())?;
+    if !task.on_terminal {
+        let null = File::open("/dev/null").context(|| "open /dev/null".to_owned())?;
+        rustix::stdio::dup2_stdin(null).context(|| "redirect standard input".to_owned())?;
+    }
     for filter in filters {
         privilege::install(filter)?;
     }

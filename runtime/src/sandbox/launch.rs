@@ -71,21 +71,14 @@ pub fn run(
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
-    let single_uid = session::single_uid();
-    let none = Vec::new();
-    let filters = match (step.exec.security, single_uid) {
-        (Security::Sandbox, false) => seccomp::filters(Ownership::Real)?,
-        (Security::Sandbox, true) => seccomp::filters(Ownership::Pretended)?,
-        (Security::Insecure, true) => seccomp::ownership_filter()?,
-        (Security::Insecure, false) => &none,
-    };
     let task = Task {
         step,
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         rootless: session::is_rootless(),
-        single_uid,
+        single_uid: session::single_uid(),
+        on_terminal: false,
     };
-    let channel = message::write(&task, filters)?;
+    let channel = message::write(&task, filters_for(step)?)?;
     let stdin = channel.file.try_clone().map_err(SandboxError::Start)?;
     let child = Command::new("/proc/self/exe")
         .arg0(KEEPER_NAME)
@@ -104,7 +97,22 @@ pub fn run(
         return Err(SandboxError::Cancelled);
     }
     reaped.map_err(SandboxError::Start)?;
-    match channel.outcome() {
+    killed_or(channel.outcome())
+}
+
+/// The seccomp filters of a step.
+pub(super) fn filters_for(step: &Step) -> Result<&'static [Vec<u8>], SandboxError> {
+    Ok(match (step.exec.security, session::single_uid()) {
+        (Security::Sandbox, false) => seccomp::filters(Ownership::Real)?,
+        (Security::Sandbox, true) => seccomp::filters(Ownership::Pretended)?,
+        (Security::Insecure, true) => seccomp::ownership_filter()?,
+        (Security::Insecure, false) => &[],
+    })
+}
+
+/// What the child has answered.
+pub(super) fn killed_or(outcome: Option<Outcome>) -> Result<Exit, SandboxError> {
+    match outcome {
         Some(Outcome::Ended(exit)) => Ok(exit),
         Some(Outcome::Failed(error)) => Err(SandboxError::Setup(error)),
         None => Err(SandboxError::Killed),

@@ -21,6 +21,8 @@ pub(super) struct Task<S> {
     pub rootless: bool,
     /// Whether only one user exists.
     pub single_uid: bool,
+    /// Whether standard output is a terminal for the command.
+    pub on_terminal: bool,
 }
 
 /// What the child answers.

@@ -25,6 +25,7 @@ mod program;
 mod root;
 mod seccomp;
 mod session;
+mod terminal;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use error::{SandboxError, SetupError};
 pub use launch::{Cancel, Stream, run};
 pub use session::{Session, enter, is_rootless, single_uid};
+pub use terminal::run_on_terminal;
 
 /// The host name of a step that asks for none, as in BuildKit.
 pub const DEFAULT_HOSTNAME: &str = "buildkitsandbox";

@@ -18,6 +18,27 @@ pub enum Start {
     Alone,
 }
 
+/// What an ELF file is for, from its `e_machine` (System V ABI, chapter 4): the architecture in the
+/// words of image configs, or the number. `None` if the bytes are no ELF header.
+pub fn machine(head: &[u8]) -> Option<String> {
+    let big_endian = match head.get(..6)? {
+        [0x7f, b'E', b'L', b'F', _, data] => *data == 2,
+        _ => return None,
+    };
+    Some(match number(head, (18, 2), big_endian)? {
+        3 => "386".to_owned(),
+        8 => "mips".to_owned(),
+        21 => if big_endian { "ppc64" } else { "ppc64le" }.to_owned(),
+        22 => "s390x".to_owned(),
+        40 => "arm".to_owned(),
+        62 => "amd64".to_owned(),
+        183 => "arm64".to_owned(),
+        243 => "riscv64".to_owned(),
+        258 => "loong64".to_owned(),
+        other => format!("machine {other}"),
+    })
+}
+
 /// Program headers that are looked at; real programs have about a dozen.
 const MAX_HEADERS: u64 = 1024;
 /// Longest path of a loader (PATH_MAX).
@@ -185,6 +206,16 @@ mod tests {
                 assert_eq!(of(&bytes[..end]), Start::Alone, "{end}");
             }
         }
+    }
+
+    #[test]
+    fn tells_what_a_program_is_for() {
+        let mut head = elf64();
+        assert_eq!(machine(&head).as_deref(), Some("machine 0"));
+        head[18] = 183;
+        assert_eq!(machine(&head).as_deref(), Some("arm64"));
+        assert_eq!(machine(&elf32()[..19]), None);
+        assert_eq!(machine(b"#!/bin/sh"), None);
     }
 
     #[test]
