@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rbc_runtime::{layer, sandbox, store::Store};
+use rbc_runtime::{layer, sandbox, store::Store, upkeep::Limit};
+
+use crate::{commands::Failure, config::Config};
 
 /// Enters private namespaces and opens the state folder. Must be called before any thread is
 /// started. Layers belong to the users of the namespace, so everything that touches them needs it.
@@ -44,6 +46,15 @@ fn enter(root: Option<&Path>) -> Result<PathBuf> {
         layer::owner::assume_single_user();
     }
     Ok(root)
+}
+
+/// The limit to what a state folder may take: `given` by the user, else by the config files.
+pub fn limit(store: &Store, given: Option<u64>) -> Result<Option<Limit<'_>>, Failure> {
+    let max = match given {
+        Some(max) => Some(max),
+        None => Config::load()?.state_max_size(),
+    };
+    Ok(max.filter(|max| *max > 0).map(|max| Limit::new(store, max)).transpose()?)
 }
 
 fn default_root() -> Result<PathBuf> {

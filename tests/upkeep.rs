@@ -147,3 +147,55 @@ fn what_takes_space_is_listed_by_kind_and_by_step() {
     let fails = bench.rbc("prune");
     fails.fails(2, "--force");
 }
+
+/// A Dockerfile that makes so many million bytes which nothing compresses.
+fn millions(name: &str, count: u32) -> String {
+    format!(
+        "FROM busybox AS made\nRUN echo {name} > /name; head -c {count}000000 /dev/urandom > /data\n\
+         FROM scratch\nCOPY --from=made /name /\n"
+    )
+}
+
+fn total(bench: &Bench) -> u64 {
+    let items = lines(&bench.rbc("du --format json").ok().stdout);
+    let counted = items.iter().filter(|i| i["kind"] != "history" && i["kind"] != "context");
+    counted.filter_map(|item| item["size"].as_u64()).sum()
+}
+
+#[test]
+fn a_limit_evicts_the_oldest_and_holds() {
+    let bench = Bench::with_busybox();
+    for name in ["a", "b", "c", "d", "e"] {
+        bench.write(&format!("{name}/Dockerfile"), millions(name, 3));
+        bench.rbc(&format!("build -q -o out --state-max-size 14m {name}")).ok();
+        assert!(total(&bench) <= 14 << 20, "after {name}: {}", bench.rbc("du -v").stdout);
+    }
+    bench.rbc("fsck --check").ok();
+    let executed =
+        |name: &str| bench.rbc(&format!("build --progress plain -o out {name}")).ok().done();
+    assert_eq!(executed("e"), 0, "the newest is there");
+    // How long each took to make counts as well, so any of the others may have gone.
+    assert!(["a", "b", "c", "d"].into_iter().map(executed).sum::<usize>() >= 2);
+}
+
+#[test]
+fn what_does_not_fit_fails_and_says_what_is_in_the_way() {
+    let bench = Bench::with_busybox();
+    bench.write("config.toml", "[state]\nmax-size = \"7m\"\n");
+    bench.write(
+        "c/Dockerfile",
+        "FROM busybox\nRUN head -c 3000000 /dev/urandom > /one\nRUN head -c 3000000 /dev/urandom > /two\n",
+    );
+    let build = |args: &[&str]| {
+        let mut command = bench.command();
+        command.env("RBC_CONFIG", bench.path("config.toml")).args(["build", "-o", "out", "c"]);
+        support::Run::from(command.args(args).output().unwrap())
+    };
+    let failed = build(&[]).fails(1, "limited to 7.3MB");
+    assert!(failed.stderr.contains("running builds hold"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("RUN head"), "{}", failed.stderr);
+    assert!(total(&bench) <= 7 << 20);
+    bench.rbc("fsck --check").ok();
+    build(&["--state-max-size", "0"]).ok();
+    assert!(bench.path("out/two").exists());
+}

@@ -192,6 +192,9 @@ pub struct BuildFlags {
     /// Steps that run at the same time [default: the number of processors, at least 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// The most that the state folder may take, such as 20GB; 0 for any size
+    #[arg(long, value_name = "BYTES", value_parser = values::size)]
+    pub state_max_size: Option<u64>,
     /// File for the id of the image
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,

@@ -4,7 +4,7 @@ mod build;
 mod history;
 mod registry;
 mod state;
-mod values;
+pub mod values;
 
 use std::path::PathBuf;
 

@@ -27,13 +27,14 @@ use rbc_runtime::{
     registry::{Client, Naming, Stop},
     sandbox::Cancel,
     store::{LayerId, Store},
+    upkeep::Limit,
 };
 
 use super::{Failure, Outcome, attest::Attestations, call, compile, debug, graph, push, report};
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
-    registries, remote, render,
+    registries, remote, render, state,
 };
 
 /// Steps that run at the same time at least, since many of them wait most of the time.
@@ -134,7 +135,14 @@ fn execute(
     let names = names(flags)?;
     let tags = names.iter().map(Reference::to_string).collect();
     let journal = Journal::begin(subject(graph, place), tags);
-    let result = run_and_export(store, graph, &journal, names, outside, flags);
+    let limit = state::limit(store, flags.state_max_size)?;
+    let mut result =
+        run_and_export(store, graph, (&journal, limit.as_ref()), names, outside, flags);
+    if let Some(limit) = limit {
+        // Nothing is needed any more, so what this build held may go too.
+        let settled = limit.settle();
+        result = result.and_then(|()| Ok(settled?));
+    }
     let outcome = match &result {
         Ok(()) => history::Outcome { status: Status::Succeeded, error: None },
         Err(_) if outside.cancel.is_cancelled() && !journal.has_failure() => {
@@ -169,7 +177,7 @@ fn subject(graph: &Graph, (dockerfile, context): (&str, &str)) -> Subject {
 fn run_and_export(
     store: &Store,
     graph: &Graph,
-    journal: &Journal,
+    (journal, limit): (&Journal, Option<&Limit<'_>>),
     names: Vec<Reference>,
     outside: &Outside<'_>,
     flags: &BuildFlags,
@@ -195,6 +203,7 @@ fn run_and_export(
         jobs: jobs(flags),
         events: &*sink,
         cancel,
+        limit,
         registry,
         journal,
         on_failure: flags.debug_shell.is_some().then_some(&show_failed),

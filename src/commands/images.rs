@@ -7,12 +7,10 @@ use rbc_runtime::{
     export::Dest,
     image::{self, ImageRow, Reference, Source},
     store::Store,
+    upkeep::show_bytes,
 };
 
-use super::{
-    Failure, Outcome,
-    plain::{human_size, print_table},
-};
+use super::{Failure, Outcome, plain::print_table};
 use crate::{
     base_image,
     cli::{
@@ -93,7 +91,7 @@ pub fn list(store: &Store, args: &ImagesArgs) -> Outcome {
             row.tag.clone().unwrap_or_else(none),
             row.id.map_or_else(none, |id| id.short()),
             row.created.split('T').next().unwrap_or_default().to_owned(),
-            human_size(row.size),
+            show_bytes(row.size),
         ]
     };
     let mut table = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned)];

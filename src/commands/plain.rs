@@ -1,4 +1,4 @@
-//! Commands that only print (completions and man pages), and how tables and sizes look.
+//! Commands that only print (completions and man pages), and how tables look.
 
 use std::{
     io::{self, Write},
@@ -24,18 +24,6 @@ pub fn man_pages(dir: &Path) -> Outcome {
     clap_mangen::generate_to(Cli::command(), dir)
         .with_context(|| format!("cannot write to {}", dir.display()))?;
     Ok(())
-}
-
-/// Bytes in decimal units, as docker shows them.
-pub fn human_size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 1000.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.1}TB")
 }
 
 /// Prints rows in columns as wide as they need to be.

@@ -7,18 +7,18 @@ use std::{
 
 use rbc_runtime::{
     store::Store,
-    upkeep::{self, CheckMode, Inventory, Item, ItemKind, PruneOptions, Repair, Report},
+    upkeep::{
+        self, CheckMode, Inventory, Item, ItemKind, Measure, PruneOptions, Repair, Report,
+        show_bytes,
+    },
 };
 use serde_json::json;
 
-use super::{
-    Failure, Outcome,
-    plain::{human_size, print_table},
-};
+use super::{Failure, Outcome, plain::print_table};
 use crate::cli::{DuArgs, FsckArgs, ListFormat, PruneArgs, PruneFilter};
 
 pub fn du(store: &Store, args: &DuArgs) -> Outcome {
-    let mut inventory = Inventory::take(store)?;
+    let mut inventory = Inventory::take(store, Measure::Disk)?;
     inventory.sort();
     let mut out = io::stdout().lock();
     match (args.format, args.verbose) {
@@ -41,7 +41,7 @@ pub fn du(store: &Store, args: &DuArgs) -> Outcome {
                 vec![["KIND", "COUNT", "SIZE", "SHARED", "RECLAIMABLE"].map(str::to_owned)];
             for kind in ItemKind::ALL {
                 let of_kind = || inventory.items.iter().filter(move |item| item.kind == kind);
-                let sum = |bytes: fn(&Item) -> u64| human_size(of_kind().map(bytes).sum());
+                let sum = |bytes: fn(&Item) -> u64| show_bytes(of_kind().map(bytes).sum());
                 if of_kind().next().is_some() {
                     let free = of_kind().filter(|i| i.is_reclaimable()).map(|i| i.own).sum();
                     table.push([
@@ -49,16 +49,16 @@ pub fn du(store: &Store, args: &DuArgs) -> Outcome {
                         of_kind().count().to_string(),
                         sum(|item| item.own),
                         sum(|item| item.shared),
-                        human_size(free),
+                        show_bytes(free),
                     ]);
                 }
             }
             print_table(&mut out, &table)?;
         }
     }
-    writeln!(out, "Shared by layers: {}", human_size(inventory.shared))?;
-    writeln!(out, "Reclaimable: {}", human_size(inventory.reclaimable()))?;
-    writeln!(out, "Total: {}", human_size(inventory.total()))?;
+    writeln!(out, "Shared by layers: {}", show_bytes(inventory.shared))?;
+    writeln!(out, "Reclaimable: {}", show_bytes(inventory.reclaimable()))?;
+    writeln!(out, "Total: {}", show_bytes(inventory.total()))?;
     Ok(())
 }
 
@@ -66,8 +66,8 @@ fn row(item: &Item) -> [String; 8] {
     [
         short_id(item),
         item.kind.name().to_owned(),
-        human_size(item.own),
-        human_size(item.shared),
+        show_bytes(item.own),
+        show_bytes(item.shared),
         ago(item.last_used),
         span(item.rebuild),
         match (item.is_reclaimable(), item.in_use) {
@@ -129,15 +129,15 @@ pub fn prune(store: &Store, args: &PruneArgs) -> Outcome {
             [
                 short_id(item),
                 item.kind.name().to_owned(),
-                human_size(evicted.freed),
+                show_bytes(evicted.freed),
                 reason(item),
                 item.name.clone(),
             ]
         }));
         print_table(&mut out, &table)?;
     }
-    writeln!(out, "Freed: {}", human_size(pruned.freed))?;
-    writeln!(out, "Left: {}", human_size(pruned.left))?;
+    writeln!(out, "Freed: {}", show_bytes(pruned.freed))?;
+    writeln!(out, "Left: {}", show_bytes(pruned.left))?;
     Ok(())
 }
 
@@ -250,7 +250,7 @@ fn tell_report(out: &mut dyn Write, report: &Report, mode: CheckMode) -> io::Res
         out,
         "checked {} blobs ({}), {} layers ({} of them by a digest), {} results, {} images: {}",
         checked.blobs,
-        human_size(checked.bytes),
+        show_bytes(checked.bytes),
         checked.layers,
         checked.verified_layers,
         checked.results,

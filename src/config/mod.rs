@@ -14,7 +14,7 @@ use anyhow::Context;
 use rbc_compiler::diagnostic::Diagnostic;
 use rbc_runtime::registry::{HostSettings, Mirror, Registries};
 
-use crate::commands::Failure;
+use crate::{cli::values, commands::Failure};
 use table::{Document, Item, Table};
 
 /// The file of the whole machine.
@@ -24,6 +24,8 @@ const SYSTEM: &str = "/etc/rbc/config.toml";
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     registries: Vec<Registry>,
+    /// `[state] max-size`, in bytes.
+    state_max_size: Option<u64>,
 }
 
 /// `[registry."NAME"]`.
@@ -74,7 +76,15 @@ impl Config {
 
     fn read(&mut self, path: &Path, text: &str) -> Result<(), Diagnostic> {
         let root = Document::new(path, text).parse()?;
-        root.only(&["registry"])?;
+        root.only(&["registry", "state"])?;
+        if let Some(state) = root.get("state") {
+            let state = state.table()?;
+            state.only(&["max-size"])?;
+            if let Some(item) = state.get("max-size") {
+                let size = values::size(&item.text()?).map_err(|error| item.wrong(&error))?;
+                self.state_max_size = Some(size);
+            }
+        }
         let Some(registries) = root.get("registry") else { return Ok(()) };
         let folder = path.parent().unwrap_or(Path::new(""));
         let all = registries.table()?;
@@ -91,6 +101,11 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// The most bytes that the state folder may take.
+    pub fn state_max_size(&self) -> Option<u64> {
+        self.state_max_size
     }
 
     /// What the files say of registries, in the runtime's form.
@@ -234,7 +249,7 @@ mod tests {
         1 | [registries."docker.io"]
           |  ^^^^^^^^^^
           |
-          = help: known are registry
+          = help: known are registry, state
         error[config]: unknown key "mirors"
          --> config.toml:2:1
           |

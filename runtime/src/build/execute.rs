@@ -112,24 +112,6 @@ impl NewLayer {
     fn commit(&self) -> Result<layer::Size, BuildError> {
         Ok(layer::commit(&self.upper(), &self.started)?)
     }
-
-    /// Finishes and publishes the layer.
-    fn publish(self, store: &Store, kind: LayerKind) -> Result<LayerId, BuildError> {
-        let size = self.commit()?;
-        self.publish_committed(store, kind, &size)
-    }
-
-    /// Publishes a layer that is finished.
-    fn publish_committed(
-        self,
-        store: &Store,
-        kind: LayerKind,
-        size: &layer::Size,
-    ) -> Result<LayerId, BuildError> {
-        let id = LayerId::unique();
-        store.publish_measured(&self.upper(), &id, kind, size.own)?;
-        Ok(id)
-    }
 }
 
 impl<'a> Executor<'a> {
@@ -249,25 +231,30 @@ impl<'a> Executor<'a> {
         earlier: &[CachedResult],
     ) -> Result<Vec<LayerId>, BuildError> {
         match &node.op {
-            Op::Source(Source::Image(source)) => images::fetch_layers(
-                self.store,
-                source,
-                &images::ImagePlaces {
-                    layouts: &self.options.oci_layouts,
-                    registry: self.options.registry,
-                },
-                &images::FetchProgress { events: self.options.events, step },
-            ),
+            Op::Source(Source::Image(source)) => {
+                let layers = images::fetch_layers(
+                    self.store,
+                    source,
+                    &images::ImagePlaces {
+                        layouts: &self.options.oci_layouts,
+                        registry: self.options.registry,
+                    },
+                    &images::FetchProgress { events: self.options.events, step },
+                )?;
+                // How large an image is shows when it is there.
+                self.options.limit.map(|limit| limit.make_room(0)).transpose()?;
+                Ok(layers)
+            }
             Op::Source(Source::Git(source)) => {
                 let new = NewLayer::begin(self.store)?;
                 let is_cancelled = || self.options.cancel.is_cancelled();
                 git::checkout(source, &new.upper(), &new.scratch(), &is_cancelled)?;
-                Ok(vec![new.publish(self.store, LayerKind::Git)?])
+                Ok(vec![self.publish_source(new, LayerKind::Git)?])
             }
             Op::Source(Source::Http(source)) => {
                 let new = NewLayer::begin(self.store)?;
                 http::Client::new().write_file(self.store, source, &new.upper())?;
-                Ok(vec![new.publish(self.store, LayerKind::Http)?])
+                Ok(vec![self.publish_source(new, LayerKind::Http)?])
             }
             Op::Source(Source::Scratch) => Ok(Vec::new()),
             Op::Source(Source::Context(source)) => self.context_layers(source),
@@ -303,6 +290,25 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Finishes and publishes a layer from outside.
+    fn publish_source(&self, new: NewLayer, kind: LayerKind) -> Result<LayerId, BuildError> {
+        let size = new.commit()?;
+        self.publish_committed(new, kind, &size)
+    }
+
+    /// Publishes a layer that is finished, if there is room for it.
+    fn publish_committed(
+        &self,
+        new: NewLayer,
+        kind: LayerKind,
+        size: &layer::Size,
+    ) -> Result<LayerId, BuildError> {
+        let _room = self.options.limit.map(|limit| limit.make_room(size.own)).transpose()?;
+        let id = LayerId::unique();
+        self.store.publish_measured(&new.upper(), &id, kind, size.own)?;
+        Ok(id)
+    }
+
     /// Publishes what an operation has made of `root`, unless it made the same before.
     fn publish(
         &self,
@@ -316,7 +322,7 @@ impl<'a> Executor<'a> {
         self.options.journal.note(at, |note| note.size = Some(size));
         match self.same_layer(op, root, &new.upper(), earlier)? {
             Some(known) => Ok(known),
-            None => new.publish_committed(self.store, LayerKind::Step, &size),
+            None => self.publish_committed(new, LayerKind::Step, &size),
         }
     }
 
@@ -354,6 +360,9 @@ impl<'a> Executor<'a> {
             }
         };
         let result = sandbox::run(&run, &mut output, self.options.cancel);
+        if self.options.limit.is_some() {
+            mounts.measure(self.store)?;
+        }
         let ending = match &result {
             Ok(exit) if exit.success() => return Ok(new),
             Ok(exit) => Ending::Exit(*exit),
@@ -445,7 +454,7 @@ impl<'a> Executor<'a> {
             fileop::run(&op, &empty, &inputs, &new.upper(), &fileop::FileOpOptions::default())
         })?;
         self.options.contexts.check_again(source)?;
-        Ok(vec![new.publish(self.store, LayerKind::Context)?])
+        Ok(vec![self.publish_source(new, LayerKind::Context)?])
     }
 
     /// The layers of a node that is done, lowest first.

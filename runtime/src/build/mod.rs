@@ -45,6 +45,7 @@ use crate::{
     source::{git::GitError, http::HttpError},
     store::{LayerId, Store, StoreError},
     tree::TreeError,
+    upkeep::{Limit, LimitError},
 };
 pub(crate) use notes::step_records;
 pub(crate) use plan::is_transparent;
@@ -66,6 +67,8 @@ pub struct BuildOptions<'a> {
     pub events: &'a dyn EventSink,
     /// Stops the build.
     pub cancel: &'a Cancel,
+    /// What the state folder may take.
+    pub limit: Option<&'a Limit<'a>>,
     /// Fetches base images.
     pub registry: &'a Client,
     /// Where what becomes of each step is noted.
@@ -176,6 +179,9 @@ pub enum BuildError {
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The state folder may not take more.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
 }
 
 impl From<RegistryError> for BuildError {

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     fileop,
+    layer::Usage,
     sandbox::{Access, HostMount, HostSource},
-    store::StoreError,
+    store::{SpaceItem, Store, StoreError},
     tree::{LayerStack, SourceTree},
 };
 
@@ -21,7 +22,7 @@ pub(super) struct StepMounts {
     pub(super) mounts: Vec<HostMount>,
     /// Environment that comes with mounts and secrets, as `NAME=value`.
     pub(super) env: Vec<String>,
-    _caches: Vec<CacheMount>,
+    caches: Vec<CacheMount>,
 }
 
 impl StepMounts {
@@ -124,8 +125,20 @@ impl StepMounts {
         Ok(Self {
             mounts: mounts.into_iter().flatten().collect(),
             env,
-            _caches: caches.into_iter().map(|(_, cache)| cache).collect(),
+            caches: caches.into_iter().map(|(_, cache)| cache).collect(),
         })
+    }
+}
+
+impl StepMounts {
+    /// Notes what the cache folders take by now.
+    pub(super) fn measure(&self, store: &Store) -> Result<(), BuildError> {
+        for cache in &self.caches {
+            let name = cache.path().file_name().unwrap_or_default().to_string_lossy();
+            let own = Usage::of(cache.path())?.own();
+            store.put_other_space(SpaceItem::CacheMount(&name), own)?;
+        }
+        Ok(())
     }
 }
 

@@ -81,6 +81,15 @@ impl Holds {
         held.insert(offset);
         Ok(())
     }
+
+    /// Gives back everything.
+    pub(super) fn let_go(&self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        lock::free_all_bytes(file).map_err(StoreError::io("cannot unlock", &self.path))?;
+        held.clear();
+        Ok(())
+    }
 }
 
 /// What an evictor has taken: until this is dropped, nobody else can begin to use it.

@@ -73,26 +73,39 @@ pub(super) fn wait_for_byte(file: &File, offset: i64, kind: ByteLock) -> io::Res
     }
 }
 
+/// Gives back all bytes that a file's open file description has locked.
+pub(super) fn free_all_bytes(file: &File) -> io::Result<()> {
+    // A length of 0 means up to the end, wherever that will be.
+    call(file, (0, 0), libc::F_UNLCK, libc::F_OFD_SETLK).map(drop)
+}
+
 /// Whether another open file description has a lock on a byte.
 pub(super) fn is_locked(file: &File, offset: i64) -> io::Result<bool> {
-    let answer = call(file, offset, ByteLock::Alone, libc::F_OFD_GETLK)?;
+    let answer = call(file, (offset, 1), libc::F_WRLCK, libc::F_OFD_GETLK)?;
     Ok(i32::from(answer.l_type) != libc::F_UNLCK)
 }
 
 fn set_lock(file: &File, offset: i64, kind: ByteLock, command: libc::c_int) -> io::Result<()> {
-    call(file, offset, kind, command).map(drop)
-}
-
-fn call(file: &File, offset: i64, kind: ByteLock, command: libc::c_int) -> io::Result<libc::flock> {
-    // SAFETY: `flock` is plain data for which all zeroes is valid.
-    let mut request: libc::flock = unsafe { std::mem::zeroed() };
-    request.l_type = match kind {
+    let kind = match kind {
         ByteLock::Shared => libc::F_RDLCK,
         ByteLock::Alone => libc::F_WRLCK,
-    } as _;
+    };
+    call(file, (offset, 1), kind, command).map(drop)
+}
+
+/// Calls `fcntl` for a range of bytes (begin and length).
+fn call(
+    file: &File,
+    (start, length): (i64, i64),
+    kind: libc::c_int,
+    command: libc::c_int,
+) -> io::Result<libc::flock> {
+    // SAFETY: `flock` is plain data for which all zeroes is valid.
+    let mut request: libc::flock = unsafe { std::mem::zeroed() };
+    request.l_type = kind as _;
     request.l_whence = libc::SEEK_SET as _;
-    request.l_start = offset;
-    request.l_len = 1;
+    request.l_start = start;
+    request.l_len = length;
     // SAFETY: the descriptor is open and `request` outlives the call, which may write to it.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, &mut request) } {
         -1 => Err(io::Error::last_os_error()),

@@ -45,7 +45,7 @@ pub use remove::remove_tree;
 pub use results::{CachedResult, Candidates, InputContent, StoredResult};
 pub use session::TmpDir;
 pub use space::LayerKind;
-pub(crate) use space::SpaceItem;
+pub(crate) use space::{Noted, SpaceItem};
 
 /// Layout of the state folder; another version is refused rather than misread.
 const LAYOUT_VERSION: &str = "1\n";
@@ -205,6 +205,19 @@ impl Store {
     /// For an evictor: takes what nobody uses, piece by piece.
     pub(crate) fn nothing_taken(&self) -> Result<Taken> {
         Taken::nothing(&self.root.join(HOLDS))
+    }
+
+    /// Waits until nobody else makes room or fills what was made; until the file is closed.
+    pub(crate) fn lock_room(&self) -> Result<fs::File> {
+        let path = self.root.join("room.lock");
+        let file = lock::open_lock_file(&path)?;
+        file.lock().map_err(StoreError::io("cannot lock", &path))?;
+        Ok(file)
+    }
+
+    /// Lets go of all that this process holds. What it has looked up may vanish from now on.
+    pub(crate) fn let_go(&self) -> Result<()> {
+        self.holds.let_go()
     }
 
     /// Where a cache mount's files are.

@@ -69,8 +69,17 @@ pub(crate) enum SpaceItem<'a> {
     CacheMount(&'a str),
 }
 
+/// A row.
+pub(crate) struct Noted {
+    /// What made a layer.
+    pub kind: Option<LayerKind>,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
 impl SpaceItem<'_> {
-    fn key(self) -> String {
+    /// What it is called in the index.
+    pub(crate) fn key(self) -> String {
         match self {
             Self::Layer(id) => format!("layer {id}"),
             Self::Blob(digest) => format!("blob {}", digest.hex()),
@@ -139,22 +148,19 @@ impl Store {
         Ok(u64::try_from(sum).unwrap_or(0))
     }
 
-    /// What made each layer.
-    pub(crate) fn layer_kinds(&self) -> Result<HashMap<String, LayerKind>> {
+    /// All rows by [`SpaceItem::key`].
+    pub(crate) fn noted_space(&self) -> Result<HashMap<String, Noted>> {
         let connection = self.db.get();
-        let mut query =
-            connection.prepare("SELECT item, kind FROM space WHERE item LIKE 'layer %'")?;
-        let rows =
-            query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-        let mut kinds = HashMap::new();
-        for row in rows {
-            let (item, kind) = row?;
-            let known = LayerKind::ALL.into_iter().find(|known| known.name() == kind);
-            if let (Some(id), Some(kind)) = (item.strip_prefix("layer "), known) {
-                kinds.insert(id.to_owned(), kind);
-            }
-        }
-        Ok(kinds)
+        let mut query = connection.prepare("SELECT item, kind, bytes FROM space")?;
+        let rows = query.query_map([], |row| {
+            let kind: String = row.get(1)?;
+            let noted = Noted {
+                kind: LayerKind::ALL.into_iter().find(|known| known.name() == kind),
+                bytes: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
+            };
+            Ok((row.get(0)?, noted))
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// Replaces all rows by what was measured. `shared` is what no single layer owns.

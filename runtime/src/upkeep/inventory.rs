@@ -14,7 +14,9 @@ use crate::{
     image,
     layer::Usage,
     source::http,
-    store::{Held, ImageRecord, LayerId, LayerKind, Result, SpaceItem, Store, StoreError, Taken},
+    store::{
+        Held, ImageRecord, LayerId, LayerKind, Noted, Result, SpaceItem, Store, StoreError, Taken,
+    },
 };
 
 /// What something in the state folder is.
@@ -145,6 +147,15 @@ pub(super) enum Place {
     File,
 }
 
+/// Where sizes are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Every file is looked at. What the index notes is put right on the way.
+    Disk,
+    /// The index says what was measured when something was published; nobody shares anything then.
+    Index,
+}
+
 /// Everything that is there.
 #[derive(Clone, Debug)]
 pub struct Inventory {
@@ -155,18 +166,23 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Looks at everything that takes space. What the index notes of it is put right on the way.
+    /// Looks at everything that takes space.
     ///
     /// # Errors
     /// If the state folder cannot be read.
-    pub fn take(store: &Store) -> Result<Self> {
+    pub fn take(store: &Store, measure: Measure) -> Result<Self> {
         let mut inventory = Self { items: Vec::new(), shared: 0 };
         let facts = Facts::gather(store)?;
-        inventory.layers(store, &facts)?;
+        match measure {
+            Measure::Disk => inventory.layers(store, &facts)?,
+            Measure::Index => inventory.noted_layers(store, &facts)?,
+        }
         inventory.blobs(store, &facts)?;
-        inventory.cache_mounts(store, &facts)?;
+        inventory.cache_mounts(store, &facts, measure)?;
         inventory.files(store);
-        inventory.note(store);
+        if measure == Measure::Disk {
+            inventory.note(store);
+        }
         Ok(inventory)
     }
 
@@ -208,35 +224,15 @@ impl Inventory {
                     self.shared += file.bytes;
                 }
             }
-            let kind = match facts.kinds.get(id.as_str()) {
-                Some(LayerKind::Image) => ItemKind::ImageLayer,
-                Some(LayerKind::Context) => ItemKind::Context,
-                Some(LayerKind::Git) => ItemKind::Git,
-                Some(LayerKind::Http) => ItemKind::Http,
-                Some(LayerKind::Step) | None => match id.is_of_image() {
-                    true => ItemKind::ImageLayer,
-                    false => ItemKind::Layer,
-                },
-            };
-            let known = facts.layers.get(id);
-            self.items.push(Item {
-                kind,
-                id: id.to_string(),
-                name: known.map(|known| known.name.clone()).unwrap_or_default(),
-                own: usage.own(),
-                shared,
-                last_used: known.map_or(0, |known| known.last_used),
-                rebuild: known.map(|known| known.rebuild).unwrap_or_default(),
-                in_use: facts.is_held(Held::Layer(id)),
-                part_of: facts.image_layers.get(id).cloned(),
-                replaceable: true,
-                rank: Rank {
-                    worth: known.map_or(0, |known| known.worth),
-                    class: 1,
-                    dependants: known.map_or(0, |known| known.results),
-                },
-                place: Place::Layer(id.clone()),
-            });
+            self.items.push(facts.layer(id, usage.own(), shared));
+        }
+        Ok(())
+    }
+
+    fn noted_layers(&mut self, store: &Store, facts: &Facts) -> Result<()> {
+        for id in store.list_layers()?.0 {
+            let own = facts.noted.get(&SpaceItem::Layer(&id).key()).map_or(0, |noted| noted.bytes);
+            self.items.push(facts.layer(&id, own, 0));
         }
         Ok(())
     }
@@ -316,10 +312,17 @@ impl Inventory {
         Ok(())
     }
 
-    fn cache_mounts(&mut self, store: &Store, facts: &Facts) -> Result<()> {
+    fn cache_mounts(&mut self, store: &Store, facts: &Facts, measure: Measure) -> Result<()> {
         for name in store.cache_mounts()? {
             let dir = store.cache_mount_dir(&name);
-            let Ok(usage) = Usage::of(&dir) else { continue };
+            let noted = facts.noted.get(&SpaceItem::CacheMount(&name).key());
+            let own = match (measure, noted) {
+                (Measure::Index, Some(noted)) => noted.bytes,
+                _ => match Usage::of(&dir) {
+                    Ok(usage) => usage.own(),
+                    Err(_) => continue,
+                },
+            };
             let lock = dir.with_extension("lock");
             let id = fs::read_to_string(&lock).unwrap_or_default();
             let last_used = modified(&lock);
@@ -327,7 +330,7 @@ impl Inventory {
                 kind: ItemKind::CacheMount,
                 id: name.clone(),
                 name: id,
-                own: usage.own(),
+                own,
                 shared: 0,
                 last_used,
                 rebuild: Duration::ZERO,
@@ -409,7 +412,7 @@ struct Known {
 
 /// What the index says, gathered once.
 struct Facts {
-    kinds: HashMap<String, LayerKind>,
+    noted: HashMap<String, Noted>,
     layers: HashMap<LayerId, Known>,
     pulled: Vec<ImageRecord>,
     /// Blobs of images with names and of containers.
@@ -476,9 +479,41 @@ impl Facts {
             .collect();
         // On a read-only disk nothing can be held.
         let taken = store.nothing_taken().ok();
-        let kinds = store.layer_kinds()?;
+        let noted = store.noted_space()?;
         let can_take = taken.is_some();
-        Ok(Self { kinds, layers, pulled, named, image_layers, packed, downloads, taken, can_take })
+        Ok(Self { noted, layers, pulled, named, image_layers, packed, downloads, taken, can_take })
+    }
+
+    fn layer(&self, id: &LayerId, own: u64, shared: u64) -> Item {
+        let kind = match self.noted.get(&SpaceItem::Layer(id).key()).and_then(|noted| noted.kind) {
+            Some(LayerKind::Image) => ItemKind::ImageLayer,
+            Some(LayerKind::Context) => ItemKind::Context,
+            Some(LayerKind::Git) => ItemKind::Git,
+            Some(LayerKind::Http) => ItemKind::Http,
+            Some(LayerKind::Step) | None => match id.is_of_image() {
+                true => ItemKind::ImageLayer,
+                false => ItemKind::Layer,
+            },
+        };
+        let known = self.layers.get(id);
+        Item {
+            kind,
+            id: id.to_string(),
+            name: known.map(|known| known.name.clone()).unwrap_or_default(),
+            own,
+            shared,
+            last_used: known.map_or(0, |known| known.last_used),
+            rebuild: known.map(|known| known.rebuild).unwrap_or_default(),
+            in_use: self.is_held(Held::Layer(id)),
+            part_of: self.image_layers.get(id).cloned(),
+            replaceable: true,
+            rank: Rank {
+                worth: known.map_or(0, |known| known.worth),
+                class: 1,
+                dependants: known.map_or(0, |known| known.results),
+            },
+            place: Place::Layer(id.clone()),
+        }
     }
 
     fn is_held(&self, what: Held<'_>) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     evict::evict,
-    inventory::{Inventory, Item, ItemKind},
+    inventory::{Inventory, Item, ItemKind, Measure},
 };
 use crate::store::{Result, Store, now};
 
@@ -65,7 +65,7 @@ pub struct Pruned {
 /// # Errors
 /// If the state folder cannot be read, or something cannot be removed.
 pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
-    let inventory = Inventory::take(store)?;
+    let inventory = Inventory::take(store, Measure::Disk)?;
     let now = now();
     let mut victims: Vec<&Item> =
         inventory.items.iter().filter(|item| options.covers(item, now)).collect();

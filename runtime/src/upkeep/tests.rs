@@ -100,7 +100,7 @@ fn a_budget_ends_the_eviction() {
     for (name, seconds) in [("a", 0), ("b", 1), ("c", 2)] {
         world.step(name, &[], 1_000_000, Duration::from_secs(seconds));
     }
-    let total = Inventory::take(&world.open()).unwrap().total();
+    let total = Inventory::take(&world.open(), Measure::Disk).unwrap().total();
     let evicted = world.prune(&PruneOptions { keep: Some(total - 1_500_000), ..all() });
     assert_eq!(evicted, ["a", "b"]);
     assert!(world.has("c"));
@@ -168,7 +168,7 @@ fn shared_files_count_once_whatever_goes_first() {
     drop((work, store));
     let store = world.open();
     let noted = store.space().unwrap();
-    let measured = Inventory::take(&store).unwrap();
+    let measured = Inventory::take(&store, Measure::Disk).unwrap();
     assert!((1_000_000..1_100_000).contains(&measured.shared));
     assert_eq!(store.space().unwrap(), noted, "taking stock changes nothing");
     let name = PruneOptions { ids: vec![first[0].to_string()], ..all() };
