@@ -3,11 +3,10 @@
 use std::{
     fs,
     io::{self, BufWriter, IsTerminal, Write},
-    os::unix::fs::PermissionsExt,
     path::Path,
 };
 
-use super::{Dest, ExportError};
+use super::{Dest, ExportError, staged::Staged};
 
 /// Size of the buffer before an archive's file, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -16,8 +15,7 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Sink;
 
 impl Sink {
-    /// Calls `fill` with a writer for `dest`. A file is made under a temporary name beside `dest`
-    /// and renamed at the end; pipes and devices are written to as they are.
+    /// Calls `fill` with a writer for `dest`. A file gets its name at the end; pipes and devices are written to as they are.
     pub(crate) fn write<T>(
         dest: &Dest,
         fill: impl FnOnce(&mut dyn Write) -> Result<T, ExportError>,
@@ -50,7 +48,7 @@ impl Sink {
     }
 }
 
-/// Makes a file under a temporary name and renames it when `fill` is done.
+/// Makes a file that gets its name when `fill` is done.
 pub(super) fn write_file<T>(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> Result<T, ExportError>,
@@ -59,16 +57,12 @@ pub(super) fn write_file<T>(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let staged = tempfile::Builder::new()
-        .prefix(".rbc-")
-        // Less the umask, like any new file.
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(parent)
-        .map_err(ExportError::write(path))?;
-    let mut out = BufWriter::with_capacity(BUFFER, staged);
+    let staged = Staged::new(parent).map_err(ExportError::write(path))?;
+    let mut out = BufWriter::with_capacity(BUFFER, staged.file());
     let value = fill(&mut out)?;
-    let staged = out.into_inner().map_err(|e| ExportError::write(path)(e.into_error()))?;
-    staged.persist(path).map_err(|e| ExportError::write(path)(e.error))?;
+    out.flush().map_err(ExportError::write(path))?;
+    drop(out);
+    staged.put(path).map_err(ExportError::write(path))?;
     Ok(value)
 }
 

@@ -6,14 +6,13 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io,
     os::unix::{
         ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -24,6 +23,7 @@ use rustix::{
 use super::{
     ExportError,
     files::{Times, each, linked},
+    staged::{Staged, put_in_place, temporary_name},
 };
 use crate::tree::{Entry, Kind, LayerStack, SourceTree};
 
@@ -69,7 +69,25 @@ fn make_folder(place: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes anything but a folder under a temporary name and puts it in its place.
+/// Makes a file and puts it in its place when it is complete.
+fn replace_file(
+    tree: &LayerStack,
+    path: &Path,
+    entry: &Entry,
+    place: &Path,
+    mtime: i64,
+) -> Result<(), ExportError> {
+    let write = || ExportError::write(place);
+    let staged = Staged::new(place.parent().unwrap_or(place)).map_err(write())?;
+    let mut to = staged.file();
+    io::copy(&mut tree.open(path, entry)?, &mut to).map_err(write())?;
+    set_xattrs(tree, path, entry, &staged.path())?;
+    to.set_permissions(Permissions::from_mode(entry.mode)).map_err(write())?;
+    rustix::fs::futimens(to, &times(mtime)).map_err(|e| write()(e.into()))?;
+    staged.put(place).map_err(write())
+}
+
+/// Makes anything but a folder or a new file under a temporary name and puts it in its place.
 fn replace(
     tree: &LayerStack,
     path: &Path,
@@ -78,20 +96,14 @@ fn replace(
     place: &Path,
     mtime: i64,
 ) -> Result<(), ExportError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let staged = place.with_file_name(format!(".rbc-{}-{number}", std::process::id()));
+    if first.is_none() && entry.kind == Kind::File {
+        return replace_file(tree, path, entry, place, mtime);
+    }
+    let staged = temporary_name(place.parent().unwrap_or(place));
     let write = || ExportError::write(place);
     let made = (|| -> Result<bool, ExportError> {
         match (first, entry.kind) {
             (Some(first), _) => fs::hard_link(first, &staged).map_err(write())?,
-            (None, Kind::File) => {
-                let mut from = tree.open(path, entry)?;
-                let mut to = File::create_new(&staged).map_err(write())?;
-                io::copy(&mut from, &mut to).map_err(write())?;
-                set_xattrs(tree, path, entry, &staged)?;
-                to.set_permissions(Permissions::from_mode(entry.mode)).map_err(write())?;
-            }
             (None, Kind::Symlink) => {
                 symlink(tree.read_link(path, entry)?, &staged).map_err(write())?;
             }
@@ -104,7 +116,7 @@ fn replace(
             (None, Kind::Block) => {
                 return make_node(&staged, FileType::BlockDevice, entry).map_err(write());
             }
-            (None, Kind::Socket | Kind::Dir) => return Ok(false),
+            (None, Kind::File | Kind::Socket | Kind::Dir) => return Ok(false),
         }
         Ok(true)
     })();
@@ -124,19 +136,6 @@ fn replace(
     placed
 }
 
-/// Renames, removing a folder that is in the way.
-fn put_in_place(staged: &Path, place: &Path) -> io::Result<()> {
-    match fs::rename(staged, place) {
-        Err(e)
-            if matches!(e.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists) =>
-        {
-            crate::store::remove_tree(place)?;
-            fs::rename(staged, place)
-        }
-        other => other,
-    }
-}
-
 /// Makes a pipe or device node. `false` if this user may not make it, which is passed over.
 fn make_node(place: &Path, kind: FileType, entry: &Entry) -> io::Result<bool> {
     let mode = Mode::from_raw_mode(entry.mode);
@@ -151,7 +150,8 @@ fn make_node(place: &Path, kind: FileType, entry: &Entry) -> io::Result<bool> {
     }
 }
 
-/// Sets extended attributes as far as the file system and the user's rights allow.
+/// Sets extended attributes of what `place` leads to as far as the file system and the user's rights
+/// allow.
 fn set_xattrs(
     tree: &LayerStack,
     path: &Path,
@@ -160,7 +160,7 @@ fn set_xattrs(
 ) -> Result<(), ExportError> {
     for (name, value) in tree.xattrs(path, entry)? {
         let flags = rustix::fs::XattrFlags::empty();
-        let set = rustix::fs::lsetxattr(place, name.as_bytes(), &value, flags);
+        let set = rustix::fs::setxattr(place, name.as_bytes(), &value, flags);
         match set {
             Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {}
             Err(e) => return Err(ExportError::write(place)(e.into())),
@@ -170,11 +170,14 @@ fn set_xattrs(
 }
 
 fn set_mtime(place: &Path, mtime: i64) -> io::Result<()> {
-    let times = Timestamps {
+    Ok(rustix::fs::utimensat(CWD, place, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn times(mtime: i64) -> Timestamps {
+    Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime, tv_nsec: 0 },
-    };
-    Ok(rustix::fs::utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod files;
 mod folder;
 mod repack;
 mod spec;
+mod staged;
 
 use rbc_ir::{Digest, ImageConfig, Platform};
 
