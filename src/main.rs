@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod inputs;
 mod inspect;
+mod picture;
 mod registries;
 mod remote;
 mod render;

@@ -46,7 +46,7 @@ pub enum Command {
     Fmt(FmtArgs),
     /// Show a compiled graph
     #[command(
-        after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg"
+        after_help = "Examples:\n  rbc inspect graph.bin\n  rbc inspect --format svg graph.bin > graph.svg\n  rbc inspect --format dot graph.bin | dot -Tsvg > graph.svg"
     )]
     Inspect(InspectArgs),
     /// Say why the steps of a build were not in the cache
@@ -157,6 +157,8 @@ pub enum InspectFormat {
     Dot,
     /// Mermaid flowchart
     Mermaid,
+    /// A picture that browsers show
+    Svg,
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,7 @@ pub fn inspect(args: &InspectArgs) -> Outcome {
         InspectFormat::Json => inspect::Format::Json,
         InspectFormat::Dot => inspect::Format::Dot,
         InspectFormat::Mermaid => inspect::Format::Mermaid,
+        InspectFormat::Svg => inspect::Format::Svg,
     };
     let mut out = BufWriter::new(io::stdout().lock());
     inspect::render(&graph, format, &mut out)?;

@@ -1,10 +1,11 @@
-//! Shows a graph: as a text tree, JSON, Graphviz DOT or Mermaid.
+//! Shows a graph: as a text tree, JSON, Graphviz DOT, Mermaid or SVG.
 //!
 //! Graphs come from strangers and may have a million nodes: nothing here recurses, output is
 //! linear in the size of the graph, and names are cleaned of whatever a terminal or a renderer
 //! would take for more than text.
 
 mod diagram;
+mod picture;
 mod text;
 mod tree;
 
@@ -25,6 +26,8 @@ pub enum Format {
     Dot,
     /// Mermaid flowchart.
     Mermaid,
+    /// SVG.
+    Svg,
 }
 
 /// Writes `graph` to `out`.
@@ -34,6 +37,7 @@ pub fn render(graph: &Graph, format: Format, out: &mut dyn Write) -> io::Result<
         Format::Json => writeln!(out, "{}", graph.to_json()),
         Format::Dot => diagram::write_dot(graph, out),
         Format::Mermaid => diagram::write_mermaid(graph, out),
+        Format::Svg => picture::write(graph, out),
     }
 }
 

@@ -113,6 +113,15 @@ fn mermaid_labels_are_entities() {
 }
 
 #[test]
+fn svg_is_xml_whatever_the_names_are() {
+    let svg = shown(&sample(), Format::Svg);
+    assert!(svg.contains("evil &quot;name&quot;"), "{svg}");
+    assert!(!svg.contains("<b>") && !svg.contains('\u{1b}'), "{svg}");
+    assert_eq!(svg.matches("<path").count(), 3, "an arrow for each input");
+    assert_eq!(svg.matches("<g class=\"").count(), svg.matches("</g>").count());
+}
+
+#[test]
 fn json_reads_back() {
     let mut out = Vec::new();
     render(&sample(), Format::Json, &mut out).unwrap();
@@ -130,7 +139,7 @@ fn output_grows_with_the_graph_and_not_with_its_depth() {
         }
         builder.finish(vec![target("", last)])
     };
-    for format in [Format::Tree, Format::Dot, Format::Mermaid] {
+    for format in [Format::Tree, Format::Dot, Format::Mermaid, Format::Svg] {
         let size = |length| shown_size(&chain(length), format);
         assert!(size(20_000) < 25 * size(1_000), "{format:?}");
     }

@@ -37,6 +37,14 @@ pub fn title(graph: &Graph, at: usize) -> String {
     if name.is_empty() { kind(node).to_owned() } else { clean(name) }
 }
 
+/// The name of a step without its counter: `RUN make` of `[build 2/4] RUN make`.
+pub fn step_text(name: &str) -> &str {
+    match name.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((_, text)) => text,
+        None => name,
+    }
+}
+
 /// One word for the operation.
 pub fn kind(node: &Node) -> &'static str {
     match &node.op {
