@@ -31,6 +31,12 @@ pub fn open_to_look(root: Option<&Path>) -> Result<Store> {
     }
 }
 
+/// As [`open`] for a command that frees space: it works where the disk is full.
+pub fn open_to_free(root: Option<&Path>) -> Result<Store> {
+    let root = enter(root)?;
+    Store::open_to_free(&root).with_context(|| cannot_open(&root))
+}
+
 fn cannot_open(root: &Path) -> String {
     format!("cannot open the state folder {}", root.display())
 }

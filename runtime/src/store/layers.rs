@@ -160,16 +160,12 @@ impl Store {
     /// is not there.
     pub(crate) fn hide(&self, place: &Path) -> Result<Option<PathBuf>> {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
-        let moved = place.with_file_name(format!("{GONE}{name}"));
+        // Another process may still be removing what had the same place before.
+        let moved = place.with_file_name(format!("{GONE}{name}.{}", LayerId::unique()));
         match fs::rename(place, &moved) {
             Ok(()) => Ok(Some(moved)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            // What an evictor was killed over is in the way.
-            Err(_) => {
-                remove_tree(&moved).map_err(StoreError::io("cannot remove", &moved))?;
-                fs::rename(place, &moved).map_err(StoreError::io("cannot remove", place))?;
-                Ok(Some(moved))
-            }
+            Err(e) => Err(StoreError::io("cannot remove", place)(e)),
         }
     }
 

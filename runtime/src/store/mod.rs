@@ -15,6 +15,7 @@
 //! | `downloads/<id>` | what a server said of a file: digest, time, `ETag` |
 //! | `builds/<build>/` | records of past builds, see [`crate::history`] |
 //! | `logs/<build>/<step>.log` | what steps printed |
+//! | `reserve` | space for cleaning up when the disk is full |
 //! | `tmp/<session>/` | work in progress of one process |
 
 mod audit;
@@ -35,6 +36,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use audit::ResultRow;
 pub use blobs::{BlobWriter, Blobs};
 pub(crate) use db::now;
 pub use db::{ContainerRecord, ImageRecord};
@@ -65,7 +67,7 @@ pub enum StoreError {
     },
     /// The index cannot be read or written.
     #[error("cannot use the index of the state folder: {}", index_reason(.0))]
-    Index(#[from] rusqlite::Error),
+    Index(rusqlite::Error),
     /// The index is of an older rbc and cannot be brought up to date by one who only reads.
     #[error("{} is of an older rbc: run a command that may write once", .0.display())]
     OldIndex(PathBuf),
@@ -133,6 +135,13 @@ impl StoreError {
     }
 }
 
+// Without `#[from]`, so that its message is not told a second time as a cause.
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Index(error)
+    }
+}
+
 /// SQLite's codes in words that say what to do.
 fn index_reason(error: &rusqlite::Error) -> String {
     use rusqlite::ErrorCode;
@@ -169,16 +178,49 @@ impl Store {
     /// # Errors
     /// If the folder cannot be made or written, or has another layout version.
     pub fn open(root: &Path) -> Result<Self> {
+        let store = Self::open_as_it_is(root)?;
+        let reserve = store.root.join(RESERVE);
+        if !reserve.exists() {
+            // Without it only cleaning up a full disk is harder.
+            let _ = fs::write(&reserve, vec![0; RESERVE_SIZE]);
+        }
+        Ok(store)
+    }
+
+    fn open_as_it_is(root: &Path) -> Result<Self> {
         for part in ["layers", "blobs/sha256", "mounts", "contexts", "downloads", "logs", "tmp"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(StoreError::io("cannot create", &path))?;
         }
         let root = root.canonicalize().map_err(StoreError::io("cannot open", root))?;
+        // SQLite would only say that it cannot open a file.
+        rustix::fs::accessat(
+            rustix::fs::CWD,
+            &root,
+            rustix::fs::Access::WRITE_OK,
+            rustix::fs::AtFlags::EACCESS,
+        )
+        .map_err(|e| StoreError::io("cannot write to", &root)(e.into()))?;
         check_layout(&root, Missing::Write)?;
         let db = db::Db::open(&root.join("index.db"))?;
         session::sweep(&root.join("tmp"));
         let holds = hold::Holds::open(root.join(HOLDS))?;
         Ok(Self::with(root, db, holds))
+    }
+
+    /// As [`Store::open`], for those who free space: on a full disk even the index cannot be opened,
+    /// so that what was put aside for this is given up. The next one to open the folder puts it aside
+    /// again.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_to_free(root: &Path) -> Result<Self> {
+        match Self::open(root) {
+            Err(error) if error.is_unwritable() && fs::remove_file(root.join(RESERVE)).is_ok() => {
+                Self::open_as_it_is(root)
+            }
+            other => other,
+        }
     }
 
     /// Opens the state folder at `root` without changing anything, for those who only look. It may
@@ -281,6 +323,11 @@ impl Store {
 
 /// The file whose bytes stand for what processes use.
 const HOLDS: &str = "holds.lock";
+
+/// A file that only takes space, for [`Store::open_to_free`].
+const RESERVE: &str = "reserve";
+/// Enough for SQLite's log and its index in shared memory.
+const RESERVE_SIZE: usize = 256 << 10;
 
 /// What is done where the version file is missing.
 #[derive(Clone, Copy, PartialEq, Eq)]

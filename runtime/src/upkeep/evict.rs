@@ -17,7 +17,7 @@ use super::inventory::{Item, Place, named_blobs};
 use crate::{
     image,
     source::http,
-    store::{Held, LayerId, Result, SpaceItem, Store, Taken},
+    store::{Held, LayerId, Result, ResultRow, SpaceItem, Store, Taken},
 };
 
 /// How many things are taken at the same time.
@@ -56,7 +56,7 @@ fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
     }
     let chosen: Vec<&Item> =
         items.iter().zip(&ours).filter_map(|(item, ours)| ours.then_some(*item)).collect();
-    forget_results(store, &chosen)?;
+    let marked = forget_results(store, &chosen)?;
     let needed = match chosen.iter().any(|i| matches!(i.place, Place::Blob(_) | Place::Pulled(..)))
     {
         true => named_blobs(store)?,
@@ -68,20 +68,34 @@ fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
             _ if !ours => Doomed::Kept,
             Place::Layer(id) => Doomed::Folder(store.hide(&store.layer_dir(id))?),
             Place::Blob(digest) if needed.contains(digest) => Doomed::Kept,
-            Place::Blob(digest) => {
-                forget_blob(store, digest)?;
-                store.blobs().remove(digest)?;
-                Doomed::Gone(item.own)
-            }
+            Place::Blob(digest) => if_writable(remove_blob(store, digest, item.own))?,
             Place::Pulled(name, digest) => {
-                Doomed::Gone(forget_pulled(store, &taken, name, digest, &needed)?)
+                if_writable(remove_pulled(store, &taken, name, digest, &needed))?
             }
             Place::CacheMount(name) => hide_cache_mount(store, name)?,
             Place::File => Doomed::Kept,
         });
     }
     drop(taken);
-    items.iter().zip(doomed).map(|(item, doomed)| remove(store, item, doomed)).collect()
+    let freed = items
+        .iter()
+        .zip(doomed)
+        .map(|(item, doomed)| remove(store, item, doomed))
+        .collect::<Result<_>>()?;
+    if let Marked::NoSpace(lost) = marked {
+        // By now there is some. If not, they miss for the lack of their layers.
+        let _ = store.mark_evicted(&lost.iter().collect::<Vec<_>>());
+    }
+    Ok(freed)
+}
+
+/// On a full disk the index may not take a change; then the thing stays for now.
+fn if_writable(done: Result<u64>) -> Result<Doomed> {
+    match done {
+        Ok(freed) => Ok(Doomed::Gone(freed)),
+        Err(error) if error.is_unwritable() => Ok(Doomed::Kept),
+        Err(error) => Err(error),
+    }
 }
 
 fn remove(store: &Store, item: &Item, doomed: Doomed) -> Result<Option<u64>> {
@@ -91,17 +105,27 @@ fn remove(store: &Store, item: &Item, doomed: Doomed) -> Result<Option<u64>> {
         Doomed::Folder(None) => 0,
         Doomed::Folder(Some(path)) => store.remove_hidden(&path)?,
     };
-    match &item.place {
-        Place::Layer(id) => store.drop_space(SpaceItem::Layer(id), freed)?,
-        Place::CacheMount(name) => store.drop_space(SpaceItem::CacheMount(name), freed)?,
-        Place::Blob(_) | Place::Pulled(..) | Place::File => {}
+    let noted = match &item.place {
+        Place::Layer(id) => store.drop_space(SpaceItem::Layer(id), freed),
+        Place::CacheMount(name) => store.drop_space(SpaceItem::CacheMount(name), freed),
+        Place::Blob(_) | Place::Pulled(..) | Place::File => Ok(()),
+    };
+    match noted {
+        // The next one to take stock puts it right.
+        Err(error) if error.is_unwritable() => Ok(Some(freed)),
+        other => other.map(|()| Some(freed)),
     }
-    Ok(Some(freed))
 }
 
-/// Marks the results as evicted that have one of the layers. A full disk may not even take the mark;
-/// then they miss for the lack of their layers.
-fn forget_results(store: &Store, items: &[&Item]) -> Result<()> {
+/// Whether results were marked as evicted.
+enum Marked {
+    Yes,
+    /// The disk is too full for that.
+    NoSpace(Vec<ResultRow>),
+}
+
+/// Marks the results as evicted that have one of the layers.
+fn forget_results(store: &Store, items: &[&Item]) -> Result<Marked> {
     let layers: HashSet<&LayerId> = items
         .iter()
         .filter_map(|item| match &item.place {
@@ -110,23 +134,23 @@ fn forget_results(store: &Store, items: &[&Item]) -> Result<()> {
         })
         .collect();
     if layers.is_empty() {
-        return Ok(());
+        return Ok(Marked::Yes);
     }
     let rows = store.result_rows()?;
-    let lost: Vec<_> = rows
-        .iter()
+    let lost: Vec<ResultRow> = rows
+        .into_iter()
         .filter(|row| {
             row.layers.as_ref().is_some_and(|ids| ids.iter().any(|id| layers.contains(id)))
         })
         .collect();
-    match store.mark_evicted(&lost) {
-        Err(error) if error.is_unwritable() => Ok(()),
-        other => other,
+    match store.mark_evicted(&lost.iter().collect::<Vec<_>>()) {
+        Err(error) if error.is_unwritable() => Ok(Marked::NoSpace(lost)),
+        other => other.map(|()| Marked::Yes),
     }
 }
 
-/// Forgets what leads to a blob.
-fn forget_blob(store: &Store, digest: &Digest) -> Result<()> {
+/// Removes a blob of so many bytes and what leads to it.
+fn remove_blob(store: &Store, digest: &Digest, size: u64) -> Result<u64> {
     for row in store.layer_blob_rows()? {
         if row.digests.is_some_and(|(blob, _)| blob == *digest) {
             store.drop_layer_blob(&row)?;
@@ -138,11 +162,12 @@ fn forget_blob(store: &Store, digest: &Digest) -> Result<()> {
             let _ = fs::remove_file(note);
         }
     }
-    Ok(())
+    store.blobs().remove(digest)?;
+    Ok(size)
 }
 
 /// Forgets an image that was pulled, and removes the blobs that nothing else needs.
-fn forget_pulled(
+fn remove_pulled(
     store: &Store,
     taken: &Taken,
     name: &str,
