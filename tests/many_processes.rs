@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
     path::Path,
     process::{Child, Stdio},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -34,7 +34,11 @@ fn write_contexts(bench: &Bench) {
         bench.write(&format!("c{number}/Dockerfile"), text);
         // More than one buffer, so that a kill may hit the middle of a copy.
         for (name, size) in [("one", 10), ("two", 200_000), ("three", 3_000_000)] {
-            bench.write(&format!("c{number}/src/{name}"), vec![b'a' + number as u8; size]);
+            let name = format!("c{number}/src/{name}");
+            bench.write(&name, vec![b'a' + number as u8; size]);
+            // Copied files keep their times.
+            let file = File::options().write(true).open(bench.path(&name)).expect("the file");
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("a time");
         }
     }
 }
