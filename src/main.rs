@@ -12,6 +12,7 @@ mod picture;
 mod registries;
 mod remote;
 mod render;
+mod report;
 mod resolver;
 mod state;
 

@@ -26,6 +26,8 @@ want bzip2 bzip2
 want zstd zstd
 want git git
 want openssl openssl
+want chromium chromium
+want chromedriver chromium-driver
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "the tests need these Debian packages (or their like):$packages" >&2

@@ -88,3 +88,22 @@ pub enum ReportFormat {
     /// One JSON object
     Json,
 }
+
+pub const REPORT_EXAMPLES: &str = "\
+Examples:
+  rbc report                         a page about the last build, in report.html
+  rbc report ~1 -o - > page.html
+
+A BUILD is named by the beginning of its name in `rbc history`, or as ~N: ~0 is the last build, ~1 the
+one before.";
+
+/// `rbc report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The build; the last one if missing
+    #[arg(value_name = "BUILD")]
+    pub build: Option<String>,
+    /// File to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+}

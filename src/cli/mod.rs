@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
-pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportFormat};
+pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportArgs, ReportFormat};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use state::{DuArgs, FsckArgs, PruneArgs, PruneFilter};
 pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
@@ -55,6 +55,9 @@ pub enum Command {
     /// Show how two compiled graphs differ
     #[command(after_help = "Example:\n  rbc diff old.bin new.bin")]
     Diff(DiffArgs),
+    /// Write a page about a past build
+    #[command(after_help = history::REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// List past builds
     History(HistoryArgs),
     /// Print what the steps of a past build printed

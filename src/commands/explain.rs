@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use rbc_ir::{Change, Digest, Graph};
 use rbc_runtime::{
-    explain::{Explanation, Subject, Why, explain as explain_build, explain_graphs},
-    history::{Builds, Past, Place, StepState},
+    explain::{Explanation, Why, explain_graphs, explain_past},
+    history::{Builds, Place, StepState},
     store::Store,
 };
 use serde_json::json;
@@ -61,13 +61,6 @@ pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     writeln!(out)?;
     write_steps(&why, &mut out)?;
     Ok(())
-}
-
-/// Explains a past build by the newest one before it of the same thing.
-pub fn explain_past(builds: &Builds<'_>, past: &Past) -> anyhow::Result<Explanation> {
-    let earlier = builds.earlier(&past.record.id, &past.record.subject)?;
-    let now = Subject { graph: &past.graph, steps: &past.record.steps };
-    Ok(explain_build(now, earlier.as_ref(), &|digest| builds.listing(digest)))
 }
 
 fn write_steps(why: &Explanation, out: &mut impl Write) -> io::Result<()> {

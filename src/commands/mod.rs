@@ -12,6 +12,7 @@ mod graph;
 mod history;
 mod images;
 mod login;
+mod page;
 mod plain;
 mod pull;
 mod push;
@@ -38,6 +39,9 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Diff(args) => explain::diff(&args),
         Command::History(args) => history::list(&state::open_to_look(root)?, &args),
         Command::Logs(args) => history::logs(&state::open_to_look(root)?, &args),
+        Command::Report(args) => page::report(&state::open(root)?, &args),
+        Command::History(args) => history::list(&state::open(root)?, &args),
+        Command::Logs(args) => history::logs(&state::open(root)?, &args),
         Command::Load(args) => images::load(&state::open(root)?, &args),
         Command::Save(args) => images::save(&state::open_to_look(root)?, &args),
         Command::Images(args) => images::list(&state::open_to_look(root)?, &args),

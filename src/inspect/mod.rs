@@ -13,7 +13,8 @@ use std::io::{self, Write};
 
 use rbc_ir::Graph;
 
-pub use text::{clean, title};
+pub use picture::lane_name;
+pub use text::{clean, step_text, title};
 
 /// The forms of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ mod layout;
 mod svg;
 
 pub use escape::{Escaped, clip};
-use layout::{Layout, arrange};
-pub use svg::write_standalone;
+pub use layout::{Layout, arrange};
+pub use svg::{STYLE, write_nodes, write_standalone};
 
 /// What is drawn.
 #[derive(Debug, Default)]

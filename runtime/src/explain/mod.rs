@@ -17,7 +17,7 @@ pub use causes::{Cause, StepCause, VariableChange};
 pub use files::{FileChange, Touch};
 
 use crate::{
-    history::{Listing, Miss, Past, Place, StepRecord, StepState},
+    history::{Builds, HistoryError, Listing, Miss, Past, Place, StepRecord, StepState},
     progress::StepId,
 };
 
@@ -101,6 +101,16 @@ pub fn explain(now: Subject<'_>, earlier: Option<&Past>, listings: Listings<'_>)
         .collect();
     drop_echoes(&mut steps);
     Explanation { compared_with: earlier.map(|past| past.record.id.clone()), steps }
+}
+
+/// Explains a past build by the newest one before it of the same thing.
+///
+/// # Errors
+/// If the state folder cannot be read.
+pub fn explain_past(builds: &Builds<'_>, past: &Past) -> Result<Explanation, HistoryError> {
+    let earlier = builds.earlier(&past.record.id, &past.record.subject)?;
+    let now = Subject { graph: &past.graph, steps: &past.record.steps };
+    Ok(explain(now, earlier.as_ref(), &|digest| builds.listing(digest)))
 }
 
 /// Explains how one graph differs from another as if the old one had just been built.

@@ -14,6 +14,7 @@ mod header;
 pub mod owner;
 mod pack;
 mod same;
+mod survey;
 mod usage;
 mod write;
 
@@ -29,6 +30,7 @@ pub use commit::{Size, Started, commit};
 pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing};
 pub use same::same_layer;
+pub use survey::{Duplicate, LayerSurvey, Lost, Survey, shown, survey};
 pub use usage::{SharedFile, Usage};
 pub use write::{TarOptions, write_tar};
 

@@ -87,7 +87,7 @@ fn xattrs(path: &Path) -> Result<Xattrs, LayerError> {
 }
 
 /// Overlayfs makes many whiteouts of one inode, whose time and number of names say nothing.
-fn is_whiteout(facts: &Metadata) -> bool {
+pub(super) fn is_whiteout(facts: &Metadata) -> bool {
     facts.file_type().is_char_device() && facts.rdev() == 0
 }
 
