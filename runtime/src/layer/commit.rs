@@ -81,6 +81,12 @@ pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
             }
         }
     }
+    // The root as well: no tar has it, but layers are compared by it.
+    let facts = fs::symlink_metadata(upper).map_err(LayerError::io(upper))?;
+    let time = (facts.mtime(), facts.mtime_nsec());
+    if time >= (started.seconds, started.nanos) {
+        mark(upper, facts.mtime())?;
+    }
     strip(upper)?;
     size.own = usage.own();
     Ok(size)

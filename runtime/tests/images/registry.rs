@@ -42,6 +42,8 @@ fn images_are_pulled_by_tag_and_digest() {
     let other = Place::new();
     registry::fetch(&client, &other.store, &name, &manifest, &count).expect("fetch");
     assert_eq!(image::layers_of(&other.store, &manifest).expect("layers").len(), 2);
+    let mut other = other;
+    other.reopen();
     image::forget_pulled(&other.store).expect("forget");
     assert_eq!(image::sweep(&other.store).expect("sweep").0.len(), 4);
 }

@@ -32,6 +32,11 @@ impl Place {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+
+    /// Goes on as another process, which holds nothing.
+    pub fn reopen(&mut self) {
+        self.store = Store::open(&self.dir.path().join("state")).expect("state folder");
+    }
 }
 
 /// Runs a tool to its end and gives what it printed; fails the test if it fails.
