@@ -198,4 +198,10 @@ fn what_does_not_fit_fails_and_says_what_is_in_the_way() {
     bench.rbc("fsck --check").ok();
     build(&["--state-max-size", "0"]).ok();
     assert!(bench.path("out/two").exists());
+    bench.write("config.toml", "[state]\nmax-size = \"1m\"\n");
+    support::image::busybox().write_oci(&bench.path("more.tar"), "more:1");
+    let mut load = bench.command();
+    load.env("RBC_CONFIG", bench.path("config.toml")).args(["load", "--input", "more.tar"]);
+    let failed = support::Run::from(load.output().unwrap());
+    failed.fails(1, "images with names take");
 }

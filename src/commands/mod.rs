@@ -19,12 +19,23 @@ mod push;
 mod report;
 mod upkeep;
 
+use rbc_runtime::store::Store;
+
 use crate::{
     cli::{Cli, Command},
     state,
 };
 
 pub use report::{Failure, Outcome};
+
+/// Does what fills the state folder, and then evicts what is beyond its limit.
+fn fill(store: &Store, act: impl FnOnce(&Store) -> Outcome) -> Outcome {
+    act(store)?;
+    if let Some(limit) = state::limit(store, None)? {
+        limit.settle()?;
+    }
+    Ok(())
+}
 
 /// Carries out a command.
 pub fn run(cli: Cli) -> Outcome {
@@ -40,13 +51,13 @@ pub fn run(cli: Cli) -> Outcome {
         Command::History(args) => history::list(&state::open_to_look(root)?, &args),
         Command::Logs(args) => history::logs(&state::open_to_look(root)?, &args),
         Command::Report(args) => page::report(&state::open_to_look(root)?, &args),
-        Command::Load(args) => images::load(&state::open(root)?, &args),
+        Command::Load(args) => fill(&state::open(root)?, |store| images::load(store, &args)),
         Command::Save(args) => images::save(&state::open_to_look(root)?, &args),
         Command::Images(args) => images::list(&state::open_to_look(root)?, &args),
         Command::Tag(args) => images::tag(&state::open(root)?, &args),
         Command::Rmi(args) => images::remove(&state::open_to_free(root)?, &args),
         Command::Push(args) => push::push(&state::open(root)?, &args),
-        Command::Pull(args) => pull::pull(&state::open(root)?, &args),
+        Command::Pull(args) => fill(&state::open(root)?, |store| pull::pull(store, &args)),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Create(args) => containers::create(&state::open(root)?, &args),

@@ -50,8 +50,8 @@ fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
             Place::Layer(id) => taken.try_take(Held::Layer(id))?,
             Place::Blob(digest) | Place::Pulled(_, digest) => taken.try_take(Held::Blob(digest))?,
             // Has a lock of its own.
-            Place::CacheMount(_) => true,
-            Place::File => false,
+            Place::CacheMount(_) | Place::File(_) => true,
+            Place::Fixed => false,
         });
     }
     let chosen: Vec<&Item> =
@@ -73,7 +73,11 @@ fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
                 if_writable(remove_pulled(store, &taken, name, digest, &needed))?
             }
             Place::CacheMount(name) => hide_cache_mount(store, name)?,
-            Place::File => Doomed::Kept,
+            Place::File(path) => match fs::remove_file(path) {
+                Ok(()) => Doomed::Gone(item.own),
+                Err(_) => Doomed::Kept,
+            },
+            Place::Fixed => Doomed::Kept,
         });
     }
     drop(taken);
@@ -108,7 +112,7 @@ fn remove(store: &Store, item: &Item, doomed: Doomed) -> Result<Option<u64>> {
     let noted = match &item.place {
         Place::Layer(id) => store.drop_space(SpaceItem::Layer(id), freed),
         Place::CacheMount(name) => store.drop_space(SpaceItem::CacheMount(name), freed),
-        Place::Blob(_) | Place::Pulled(..) | Place::File => Ok(()),
+        Place::Blob(_) | Place::Pulled(..) | Place::File(_) | Place::Fixed => Ok(()),
     };
     match noted {
         // The next one to take stock puts it right.

@@ -3,7 +3,8 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -117,6 +118,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// Whether it is a part of the sum that a limit is about.
+    pub(super) fn counts(&self) -> bool {
+        !matches!(self.place, Place::File(_) | Place::Fixed)
+    }
+
     /// Whether it can be evicted now.
     pub fn is_reclaimable(&self) -> bool {
         self.replaceable && !self.in_use
@@ -143,8 +149,10 @@ pub(super) enum Place {
     /// The name of the record with its digest.
     Pulled(String, Digest),
     CacheMount(String),
-    /// A file that stands alone.
-    File,
+    /// A file that nothing in the index speaks of.
+    File(PathBuf),
+    /// Not to be removed.
+    Fixed,
 }
 
 /// Where sizes are taken from.
@@ -347,8 +355,15 @@ impl Inventory {
     /// What lies in single files: what is known of contexts, logs, the index.
     fn files(&mut self, store: &Store) {
         let root = store.root();
+        for entry in fs::read_dir(root.join("contexts")).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(facts) = entry.metadata() else { continue };
+            let id = entry.file_name().to_string_lossy().into_owned();
+            let last_used = modified(&path);
+            let item = Item::file(ItemKind::Context, &id, facts.blocks() * 512, last_used);
+            self.items.push(Item { replaceable: true, place: Place::File(path), ..item });
+        }
         for (kind, folder) in [
-            (ItemKind::Context, "contexts"),
             (ItemKind::Http, "downloads"),
             (ItemKind::History, "logs"),
             (ItemKind::History, "builds"),
@@ -371,7 +386,7 @@ impl Inventory {
                 Place::Layer(id) => Some((SpaceItem::Layer(id), item.own)),
                 Place::CacheMount(name) => Some((SpaceItem::CacheMount(name), item.own)),
                 // Blobs have had their rows since they were written.
-                Place::Blob(_) | Place::Pulled(..) | Place::File => None,
+                Place::Blob(_) | Place::Pulled(..) | Place::File(_) | Place::Fixed => None,
             })
             .collect();
         let _ = store.set_space(&rows, self.shared);
@@ -392,7 +407,7 @@ impl Item {
             part_of: None,
             replaceable: false,
             rank: Rank { worth: last_used, class: 0, dependants: 0 },
-            place: Place::File,
+            place: Place::Fixed,
         }
     }
 }

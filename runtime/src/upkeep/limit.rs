@@ -79,7 +79,7 @@ impl<'a> Limit<'a> {
         }
         let inventory = Inventory::take(store, Measure::Index)?;
         let mut victims: Vec<&Item> =
-            inventory.items.iter().filter(|item| item.is_reclaimable()).collect();
+            inventory.items.iter().filter(|item| item.is_reclaimable() && item.counts()).collect();
         victims.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
         let aim = self.max / 10 * KEEP_TENTHS;
         let mut rest = victims.as_slice();

@@ -91,6 +91,10 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
     Ok(pruned)
 }
 
+/// How many things at most are evicted before it is asked again whether that is enough: what is
+/// shared by links is freed by the last of those that share it.
+const AT_ONCE: usize = 8;
+
 /// How many of the first items free so many bytes; at least one.
 pub(super) fn enough(items: &[&Item], bytes: u64) -> usize {
     let mut sum = 0;
@@ -98,5 +102,5 @@ pub(super) fn enough(items: &[&Item], bytes: u64) -> usize {
         sum += item.own;
         sum
     });
-    freed.take_while(|sum| *sum < bytes).count().saturating_add(1).min(items.len())
+    freed.take_while(|sum| *sum < bytes).count().saturating_add(1).min(items.len()).min(AT_ONCE)
 }
