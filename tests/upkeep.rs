@@ -179,6 +179,29 @@ fn a_limit_evicts_the_oldest_and_holds() {
 }
 
 #[test]
+fn builds_side_by_side_keep_one_limit() {
+    let bench = Bench::with_busybox();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    for name in names {
+        bench.write(&format!("{name}/Dockerfile"), millions(name, 3));
+    }
+    let start = |name: &str| {
+        let mut command = bench.command();
+        command.args(["build", "-q", "-o"]).arg(format!("out-{name}"));
+        command.args(["--state-max-size", "12m", name]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let builds: Vec<_> = names.map(start).into_iter().collect();
+    for build in builds {
+        let run = support::Run::from(build.wait_with_output().unwrap());
+        // Three fit beside the base image; more may have to give up.
+        assert!(run.code == Some(0) || run.stderr.contains("is limited to"), "{}", run.stderr);
+    }
+    assert!(total(&bench) <= 12 << 20, "{}", bench.rbc("du -v").stdout);
+    bench.rbc("fsck --check").ok();
+}
+
+#[test]
 fn what_does_not_fit_fails_and_says_what_is_in_the_way() {
     let bench = Bench::with_busybox();
     bench.write("config.toml", "[state]\nmax-size = \"7m\"\n");

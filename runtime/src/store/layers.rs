@@ -169,6 +169,22 @@ impl Store {
         }
     }
 
+    /// Removes what killed processes have taken out of sight and not removed; gives the bytes on disk
+    /// that were freed. What a living one is removing is gone the sooner.
+    pub(crate) fn remove_all_hidden(&self) -> Result<u64> {
+        let mut freed = 0;
+        for folder in ["layers", "mounts"] {
+            let dir = self.root().join(folder);
+            for entry in fs::read_dir(&dir).map_err(StoreError::io("cannot read", &dir))? {
+                let entry = entry.map_err(StoreError::io("cannot read", &dir))?;
+                if entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
+                    freed += self.remove_hidden(&entry.path())?;
+                }
+            }
+        }
+        Ok(freed)
+    }
+
     /// Second half; gives the bytes on disk that were freed.
     pub(crate) fn remove_hidden(&self, doomed: &Path) -> Result<u64> {
         remove_tree(doomed).map_err(StoreError::io("cannot remove", doomed))

@@ -15,6 +15,8 @@
 //! | `downloads/<id>` | what a server said of a file: digest, time, `ETag` |
 //! | `builds/<build>/` | records of past builds, see [`crate::history`] |
 //! | `logs/<build>/<step>.log` | what steps printed |
+//! | `keys.lock`, `holds.lock` | bytes that stand for steps being made and for what is in use |
+//! | `room.lock` | held while room is made and filled, where there is a limit |
 //! | `reserve` | space for cleaning up when the disk is full |
 //! | `tmp/<session>/` | work in progress of one process |
 

@@ -60,6 +60,7 @@ impl<'a> Limit<'a> {
     /// # Errors
     /// If the index cannot be completed by what killed processes did not note.
     pub fn new(store: &'a Store, max: u64) -> Result<Self, LimitError> {
+        store.remove_all_hidden()?;
         store.complete_space()?;
         Ok(Self { store, max })
     }

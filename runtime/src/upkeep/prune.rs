@@ -65,12 +65,13 @@ pub struct Pruned {
 /// # Errors
 /// If the state folder cannot be read, or something cannot be removed.
 pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
+    let leftovers = store.remove_all_hidden()?;
     let inventory = Inventory::take(store, Measure::Disk)?;
     let now = now();
     let mut victims: Vec<&Item> =
         inventory.items.iter().filter(|item| options.covers(item, now)).collect();
     victims.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
-    let mut pruned = Pruned { left: inventory.total(), ..Pruned::default() };
+    let mut pruned = Pruned { left: inventory.total(), freed: leftovers, ..Pruned::default() };
     let mut rest = victims.as_slice();
     while !rest.is_empty() {
         let excess = options.keep.map(|keep| pruned.left.saturating_sub(keep));

@@ -121,6 +121,17 @@ fn what_another_process_uses_stays() {
 }
 
 #[test]
+fn what_an_evictor_was_killed_over_goes_first() {
+    let world = World::new();
+    let store = world.open();
+    let half = store.root().join("layers/.gone-1.2");
+    fs::create_dir_all(half.join("sub")).unwrap();
+    drop(store);
+    let pruned = prune(&world.open(), &PruneOptions::default()).unwrap();
+    assert!(!half.exists() && pruned.freed > 0);
+}
+
+#[test]
 fn filters_choose() {
     let world = World::new();
     let layers = world.step("step", &[], 10, Duration::ZERO);
