@@ -18,7 +18,8 @@ use rbc_runtime::{
         BuildError, BuildOptions, Contexts, FailedCommand, bring_base_images, build as run_graph,
     },
     export::{
-        self, Dest, ExportOptions, Exported, Format, Origins, OutputKind, OutputSpec, Push, Target,
+        self, Ahead, Dest, ExportError, ExportOptions, Exported, Format, Origins, OutputKind,
+        OutputSpec, Push, Target,
     },
     history::{self, Journal, Status, Subject},
     image::{Descriptor, Reference},
@@ -195,6 +196,8 @@ fn run_and_export(
             stopped.load(Ordering::Relaxed)
         });
     };
+    let ahead = Ahead::new(store, &outputs, graph.meta.source_date_epoch, stop_of(cancel));
+    let add_ahead = |layer: &LayerId| ahead.add(layer);
     let options = BuildOptions {
         contexts,
         oci_layouts: oci_layouts(&flags.build_contexts),
@@ -207,8 +210,9 @@ fn run_and_export(
         registry,
         journal,
         on_failure: flags.debug_shell.is_some().then_some(&show_failed),
+        on_layer: Some(&add_ahead),
     };
-    let built = match run_graph(store, graph, &options) {
+    let built = match ahead.during(|| run_graph(store, graph, &options)) {
         Ok(built) => built,
         Err(error) => {
             sink.finish();
@@ -237,6 +241,7 @@ fn run_and_export(
         epoch: graph.meta.source_date_epoch,
         origins,
         predicates: attestations.predicates(store, graph, &targets, &names)?,
+        stop: stop_of(cancel),
     };
     let step = graph.nodes.len() + 1;
     let mut made = None;
@@ -345,7 +350,10 @@ fn export_one(
     let error = result.as_ref().err().map(ToString::to_string);
     let elapsed = begin.elapsed();
     sink.event(Event::StepFinished { step, error: error.as_deref(), elapsed });
-    Ok(result?)
+    match result {
+        Err(ExportError::Stopped) => Err(BuildError::Cancelled.into()),
+        result => Ok(result?),
+    }
 }
 
 fn names(flags: &BuildFlags) -> Result<Vec<Reference>, Failure> {

@@ -470,6 +470,20 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// The layers that the node at a position has added to those of its inputs, or all of them, if
+    /// it is done.
+    pub(super) fn result_layers(&self, at: usize) -> Vec<LayerId> {
+        let Some(Value::Result(result)) = self.values[at].get() else { return Vec::new() };
+        let layers = &result.stored.layers;
+        let first = match self.graph.nodes[at].inputs.first().and_then(|input| self.value(input)) {
+            Some(Value::Result(root)) if layers.starts_with(&root.stored.layers) => {
+                root.stored.layers.len()
+            }
+            _ => 0,
+        };
+        layers[first..].to_vec()
+    }
+
     /// Folders of the layers that a mount of `layers` is made of.
     pub(super) fn mount_dirs(&self, layers: &[LayerId]) -> Vec<PathBuf> {
         self.dirs(&topmost(layers))

@@ -75,6 +75,8 @@ pub struct BuildOptions<'a> {
     pub journal: &'a Journal,
     /// Is shown the first command that failed, once all others have ended.
     pub on_failure: Option<&'a (dyn Fn(&FailedCommand) + Sync)>,
+    /// Is told of each layer that a target will contain, as soon as it is there.
+    pub on_layer: Option<&'a (dyn Fn(&LayerId) + Sync)>,
 }
 
 /// What a build has made.
@@ -227,6 +229,13 @@ pub fn build(
     store.touch_results(&used)?;
 
     let executor = execute::Executor::new(store, graph, options, &plan);
+    let in_target = plan::parts_of_targets(graph);
+    let tell_layers = |at: usize| {
+        if let (true, Some(tell)) = (in_target[at], options.on_layer) {
+            executor.result_layers(at).iter().for_each(tell);
+        }
+    };
+    (0..in_target.len()).for_each(tell_layers);
     let to_run: Vec<usize> =
         (0..plan.fates.len()).filter(|&at| plan.fates[at] == Fate::Run).collect();
     let needs: Vec<Vec<usize>> = to_run
@@ -250,6 +259,7 @@ pub fn build(
         &|step| {
             let at = to_run[step];
             let ran = run_step(&executor, at, numbers[at])?;
+            tell_layers(at);
             if ran && numbers[at].is_some() {
                 executed.fetch_add(1, Ordering::Relaxed);
             }

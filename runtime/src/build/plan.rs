@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use rbc_ir::{Digest, Graph, Op, Source};
+use rbc_ir::{Digest, Graph, Input, Op, Source};
 
 use crate::{
     history::Miss,
@@ -44,6 +44,28 @@ pub(super) enum Standing {
 /// Whether a node has no result of its own in the cache.
 pub(crate) fn is_transparent(op: &Op) -> bool {
     matches!(op, Op::Source(Source::Scratch | Source::Context(_)))
+}
+
+/// For each node whether a target contains the layers of its result: targets themselves, and what
+/// those stand on.
+pub(super) fn parts_of_targets(graph: &Graph) -> Vec<bool> {
+    let position = |input: &Input| graph.nodes.get_index_of(&input.node);
+    let mut parts = vec![false; graph.nodes.len()];
+    let mut stack: Vec<usize> =
+        graph.targets.iter().filter_map(|target| position(target.root.as_ref()?)).collect();
+    while let Some(at) = stack.pop() {
+        if std::mem::replace(&mut parts[at], true) {
+            continue;
+        }
+        let node = &graph.nodes[at];
+        let stands_on = match node.op {
+            Op::Exec(_) | Op::File(_) => node.inputs.get(..1).unwrap_or_default(),
+            Op::Merge => &node.inputs,
+            Op::Source(_) | Op::Diff => &[],
+        };
+        stack.extend(stands_on.iter().filter_map(position));
+    }
+    parts
 }
 
 impl Plan {

@@ -45,7 +45,7 @@ pub(super) fn image(
     options: &ExportOptions,
 ) -> Result<Assembled, ExportError> {
     let created = super::created(options.epoch)?;
-    let blobs = blob::of_targets(store, targets, output, options.epoch, &options.origins)?;
+    let blobs = blob::of_targets(store, targets, output, options)?;
     let mut platforms = Vec::new();
     let mut descriptors = Vec::new();
     for target in targets {

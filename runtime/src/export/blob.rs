@@ -5,19 +5,23 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
 };
 
 use rayon::prelude::*;
 use rbc_ir::Digest;
 
-use super::{ExportError, MediaTypes, OutputSpec, Target, spec::BaseLayers};
+use super::{ExportError, ExportOptions, MediaTypes, OutputSpec, Target, spec::BaseLayers};
 use crate::{
     archive,
     image::{self, Descriptor, ImageError, media_type},
     layer::{self, Packer, Packing},
+    registry::Stop,
     store::{LayerId, Store},
 };
+
+/// Bytes that are gathered before they are written and hashed.
+const BUFFER: usize = 256 << 10;
 
 /// The blob that a layer was unpacked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,15 +63,17 @@ pub(super) fn of_targets(
     store: &Store,
     targets: &[Target],
     output: &OutputSpec,
-    epoch: Option<i64>,
-    origins: &Origins,
+    options: &ExportOptions,
 ) -> Result<HashMap<LayerId, LayerBlob>, ExportError> {
     let ids: BTreeSet<&LayerId> = targets.iter().flat_map(|target| &target.layers).collect();
     ids.into_par_iter()
         .map(|id| {
-            let blob = match origins.0.get(id) {
-                Some(origin) => base(store, id, origin, output)?,
-                None => own(store, id, output, epoch)?,
+            let blob = match options.origins.0.get(id) {
+                Some(origin) => base(store, id, origin, output, &options.stop)?,
+                None => {
+                    let found = own(store, id, output.compression, options.epoch, &options.stop)?;
+                    layer_blob(found, output.compression, output.media_types)
+                }
             };
             Ok((id.clone(), blob))
         })
@@ -80,6 +86,7 @@ pub(super) fn base(
     id: &LayerId,
     origin: &Origin,
     output: &OutputSpec,
+    stop: &Stop,
 ) -> Result<LayerBlob, ExportError> {
     let Origin { descriptor, diff_id } = origin;
     let blob = descriptor.digest;
@@ -88,17 +95,18 @@ pub(super) fn base(
         if !store.blobs().has(&blob) {
             return Err(ExportError::BaseLayerGone { blob });
         }
-        let (digest, size) = (descriptor.digest, descriptor.size);
-        return Ok(layer_blob(digest, size, *diff_id, now, output.media_types));
+        let found = (descriptor.digest, descriptor.size, *diff_id);
+        return Ok(layer_blob(found, now, output.media_types));
     }
-    let key = format!("again-{}", output.compression.name());
+    let key = format!("again-{}", output.compression.recipe());
     let found = match store.layer_blob(id, &key, None)? {
         Some(found) => found,
         None => {
             let failed = |error: io::Error| failed(id, &error);
             let mut plain = archive::decompress(store.blobs().open(&blob)?).map_err(failed)?;
-            let made =
-                pack(store, id, output.compression, |out| image::copy(&mut plain, out).map(drop))?;
+            let made = pack(store, id, output.compression, stop, |out| {
+                image::copy(&mut plain, out).map(drop)
+            })?;
             if made.2 != *diff_id {
                 return Err(ImageError::WrongDiffId { blob, want: *diff_id, got: made.2 }.into());
             }
@@ -106,30 +114,27 @@ pub(super) fn base(
             made
         }
     };
-    Ok(layer_blob(found.0, found.1, found.2, output.compression, output.media_types))
+    Ok(layer_blob(found, output.compression, output.media_types))
 }
 
-/// A layer of the build's own.
-fn own(
+/// The tar of a layer of the build's own: blob digest, its size, and the diff ID.
+pub(super) fn own(
     store: &Store,
     id: &LayerId,
-    output: &OutputSpec,
+    packing: Packing,
     epoch: Option<i64>,
-) -> Result<LayerBlob, ExportError> {
-    let kind = output.compression;
-    let found = match store.layer_blob(id, kind.name(), epoch)? {
-        Some(found) => found,
-        None => {
-            let dir = store.layer_dir(id);
-            let options = layer::TarOptions { source_date_epoch: epoch };
-            let made = pack(store, id, kind, |out| {
-                layer::write_tar(&dir, out, &options).map_err(io::Error::other)
-            })?;
-            store.put_layer_blob(id, kind.name(), epoch, made)?;
-            made
-        }
-    };
-    Ok(layer_blob(found.0, found.1, found.2, kind, output.media_types))
+    stop: &Stop,
+) -> Result<(Digest, u64, Digest), ExportError> {
+    if let Some(found) = store.layer_blob(id, packing.recipe(), epoch)? {
+        return Ok(found);
+    }
+    let dir = store.layer_dir(id);
+    let options = layer::TarOptions { source_date_epoch: epoch };
+    let made = pack(store, id, packing, stop, |out| {
+        layer::write_tar(&dir, out, &options).map_err(io::Error::other)
+    })?;
+    store.put_layer_blob(id, packing.recipe(), epoch, made)?;
+    Ok(made)
 }
 
 /// Compresses what `fill` writes into a new blob. Gives its digest and size and the diff ID.
@@ -137,14 +142,48 @@ fn pack(
     store: &Store,
     id: &LayerId,
     packing: Packing,
+    stop: &Stop,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(Digest, u64, Digest), ExportError> {
-    let failed = |error: io::Error| failed(id, &error);
-    let mut packer = Packer::new(store.blobs().writer()?, packing).map_err(failed)?;
-    fill(&mut packer).map_err(failed)?;
-    let (blob, packed) = packer.finish().map_err(failed)?;
+    let failed = |error: io::Error| match stop.is_asked() {
+        true => ExportError::Stopped,
+        false => failed(id, &error),
+    };
+    let mut blob = store.blobs().writer()?;
+    if packing == Packing::None {
+        // The blob is the tar, which need not be hashed twice.
+        let out = BufWriter::with_capacity(BUFFER, &mut blob);
+        let mut out = Stoppable { out, stop };
+        fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+        drop(out);
+        let (digest, size) = blob.finish(None)?;
+        return Ok((digest, size, digest));
+    }
+    let packer = Packer::new(blob, packing).map_err(failed)?;
+    let mut out = Stoppable { out: packer, stop };
+    fill(&mut out).map_err(failed)?;
+    let (blob, packed) = out.out.finish().map_err(failed)?;
     let (digest, size) = blob.finish(None)?;
     Ok((digest, size, packed.diff_id))
+}
+
+/// A writer that fails once it is time to end.
+pub(super) struct Stoppable<'a, W> {
+    pub(super) out: W,
+    pub(super) stop: &'a Stop,
+}
+
+impl<W: Write> Write for Stoppable<'_, W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.stop.is_asked() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.out.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn failed(id: &LayerId, error: &io::Error) -> ExportError {
@@ -162,9 +201,7 @@ pub(super) fn compression_of(kind: &str) -> Packing {
 }
 
 fn layer_blob(
-    digest: Digest,
-    size: u64,
-    diff_id: Digest,
+    (digest, size, diff_id): (Digest, u64, Digest),
     kind: Packing,
     family: MediaTypes,
 ) -> LayerBlob {

@@ -110,7 +110,7 @@ impl Bundle {
         &self,
         store: &Store,
         output: &OutputSpec,
-        progress: &dyn Fn(u64, u64),
+        progress: &dyn Fn(u64, u64) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         match (output.packaging, &output.dest) {
             (Packaging::Folder, Dest::Path(path)) => self.write_folder(store, path, progress),
@@ -124,7 +124,7 @@ impl Bundle {
         &self,
         store: &Store,
         out: &mut dyn Write,
-        progress: &dyn Fn(u64, u64),
+        progress: &dyn Fn(u64, u64) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let failed = |source| ExportError::write("the archive")(source);
         let index = self.index_json(&[]);
@@ -148,7 +148,7 @@ impl Bundle {
                 .map_err(failed)?;
             content.copy_to(store, out, &mut |bytes| {
                 done += bytes;
-                progress(done, total);
+                progress(done, total)
             })?;
             let padding = size.next_multiple_of(512) - size;
             out.write_all(&[0; 512][..padding as usize]).map_err(failed)?;
@@ -162,7 +162,7 @@ impl Bundle {
         &self,
         store: &Store,
         path: &Path,
-        progress: &dyn Fn(u64, u64),
+        progress: &dyn Fn(u64, u64) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let blobs = path.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(ExportError::write(&blobs))?;
@@ -173,13 +173,13 @@ impl Bundle {
             let place = path.join(name);
             if fs::metadata(&place).is_ok_and(|m| m.is_file() && m.len() == content.size()) {
                 done += content.size();
-                progress(done, total);
+                progress(done, total)?;
                 continue;
             }
             write_file(&place, |out| {
                 content.copy_to(store, out, &mut |bytes| {
                     done += bytes;
-                    progress(done, total);
+                    progress(done, total)
                 })
             })?;
         }
@@ -273,12 +273,12 @@ impl Content<'_> {
         &self,
         store: &Store,
         out: &mut dyn Write,
-        moved: &mut dyn FnMut(u64),
+        moved: &mut dyn FnMut(u64) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let failed = |source| ExportError::write("the archive")(source);
         let (digest, size) = match self {
             Self::Bytes(bytes) => {
-                moved(bytes.len() as u64);
+                moved(bytes.len() as u64)?;
                 return out.write_all(bytes).map_err(failed);
             }
             Self::Blob(digest, size) => (digest, *size),
@@ -295,7 +295,7 @@ impl Content<'_> {
                     hash.update(&buffer[..n]);
                     out.write_all(&buffer[..n]).map_err(failed)?;
                     copied += n as u64;
-                    moved(n as u64);
+                    moved(n as u64)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(crate::store::StoreError::io("cannot read", &path)(e).into()),

@@ -65,6 +65,9 @@ pub enum ExportError {
     /// An image time is out of range.
     #[error("SOURCE_DATE_EPOCH {0} is not a time that an image can have")]
     Epoch(i64),
+    /// The user stopped it.
+    #[error("cancelled")]
+    Stopped,
     /// The files cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),

@@ -25,15 +25,26 @@ use super::{
     files::{Times, each, linked},
     staged::{Staged, put_in_place, temporary_name},
 };
-use crate::tree::{Entry, Kind, LayerStack, SourceTree};
+use crate::{
+    registry::Stop,
+    tree::{Entry, Kind, LayerStack, SourceTree},
+};
 
 /// Writes all files of `tree` into the folder `dest`, making it if it is missing.
-pub(super) fn write(tree: &LayerStack, dest: &Path, times: &Times) -> Result<(), ExportError> {
+pub(super) fn write(
+    tree: &LayerStack,
+    dest: &Path,
+    times: &Times,
+    stop: &Stop,
+) -> Result<(), ExportError> {
     fs::create_dir_all(dest).map_err(ExportError::write(dest))?;
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     // Writing into a folder changes its time, and a read-only one takes no files: last of all.
     let mut folders: Vec<(PathBuf, u32, i64)> = Vec::new();
     each(tree, &mut |path, entry| {
+        if stop.is_asked() {
+            return Err(ExportError::Stopped);
+        }
         let place = dest.join(path);
         let mtime = times.of(entry);
         if entry.is_dir() {
@@ -204,7 +215,7 @@ mod tests {
         fs::write(dest.join("kept"), "kept").expect("write");
         let tree = LayerStack::new(vec![layer]);
         for _ in 0..2 {
-            write(&tree, &dest, &Times { epoch: Some(7) }).expect("written");
+            write(&tree, &dest, &Times { epoch: Some(7) }, &Stop::default()).expect("written");
         }
         assert_eq!(fs::read_dir(&outside).expect("list").count(), 0);
         assert_eq!(fs::read_to_string(dest.join("bin/tool")).expect("read"), "new");

@@ -5,6 +5,7 @@
 //! layout or a `docker load` archive, a plain tar or folder of the merged files, or a name in the
 //! local image store. The same targets give the same bytes wherever and whenever they are written.
 
+mod ahead;
 mod assemble;
 mod blob;
 mod bundle;
@@ -16,8 +17,10 @@ mod repack;
 mod spec;
 mod staged;
 
+use blob::Stoppable;
 use rbc_ir::{Digest, ImageConfig, Platform};
 
+pub use ahead::Ahead;
 pub use blob::{Origin, Origins};
 pub(crate) use bundle::{Bundle, Naming, to_json};
 pub(crate) use dest::Sink;
@@ -31,6 +34,7 @@ use crate::{
     attest::Predicate,
     image::{Descriptor, Reference},
     progress::{Event, EventSink, StepId},
+    registry::Stop,
     store::{LayerId, Store},
     tree::LayerStack,
 };
@@ -47,7 +51,7 @@ pub struct Target {
 }
 
 /// What holds for all outputs of a build.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ExportOptions {
     /// Names of the image (`-t`); an output's own `name=` replaces them.
     pub names: Vec<Reference>,
@@ -57,6 +61,8 @@ pub struct ExportOptions {
     pub origins: Origins,
     /// What is to be stated about each target's image, in the order of the targets.
     pub predicates: Vec<Vec<Predicate>>,
+    /// Ends the export early.
+    pub stop: Stop,
 }
 
 /// What was written.
@@ -85,7 +91,25 @@ pub fn created(epoch: Option<i64>) -> Result<String, ExportError> {
 }
 
 /// Writes `targets` (one for each platform) to one output. Events are those of step `step`.
+///
+/// # Errors
+/// What keeps the output from being written; [`ExportError::Stopped`] once `options.stop` is asked
+/// for. A file that was there before is left as it was then.
 pub fn export(
+    store: &Store,
+    targets: &[Target],
+    output: &OutputSpec,
+    options: &ExportOptions,
+    step: StepId,
+    events: &dyn EventSink,
+) -> Result<Exported, ExportError> {
+    write(store, targets, output, options, step, events).map_err(|error| {
+        // Whatever a stop made fail, it failed for the stop.
+        if options.stop.is_asked() { ExportError::Stopped } else { error }
+    })
+}
+
+fn write(
     store: &Store,
     targets: &[Target],
     output: &OutputSpec,
@@ -128,6 +152,7 @@ pub fn export(
                     let progress = |done: u64, total: u64| {
                         let total = Some(total);
                         events.event(Event::StepProgress { step, what: "exporting", done, total });
+                        if options.stop.is_asked() { Err(ExportError::Stopped) } else { Ok(()) }
                     };
                     bundle.write(store, output, &progress)?;
                 }
@@ -148,13 +173,16 @@ pub fn export(
                 })
                 .collect();
             if output.kind == OutputKind::Tar {
-                Sink::write(&output.dest, |out| files::write_tar(&trees, out, &times))?;
+                Sink::write(&output.dest, |out| {
+                    let mut out = Stoppable { out, stop: &options.stop };
+                    files::write_tar(&trees, &mut out, &times)
+                })?;
             } else {
                 let Dest::Path(dest) = &output.dest else {
                     return Err(ExportError::FolderToStdout);
                 };
                 for (folder, tree) in &trees {
-                    folder::write(tree, &dest.join(folder), &times)?;
+                    folder::write(tree, &dest.join(folder), &times, &options.stop)?;
                 }
             }
             Ok(Exported { root: None, config: None })
@@ -166,7 +194,7 @@ pub fn export(
 pub fn export_files(tree: LayerStack, dest: &Dest) -> Result<(), ExportError> {
     let times = files::Times { epoch: None };
     match dest {
-        Dest::Path(folder) => folder::write(&tree, folder, &times),
+        Dest::Path(folder) => folder::write(&tree, folder, &times, &Stop::default()),
         Dest::Stdout => {
             let trees = [(String::new(), tree)];
             Sink::write(dest, |out| files::write_tar(&trees, out, &times))

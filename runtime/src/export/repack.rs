@@ -16,6 +16,7 @@ use crate::{
         Manifest, describe, media_type, store_manifest,
     },
     layer::Packing,
+    registry::Stop,
     store::{LayerId, Store},
 };
 
@@ -112,7 +113,8 @@ fn one(
             return Ok(layer.clone());
         }
         let origin = Origin { descriptor: layer.clone(), diff_id: *diff_id };
-        let packed = base(store, &LayerId::of_diff_id(diff_id), &origin, &output)?;
+        let packed =
+            base(store, &LayerId::of_diff_id(diff_id), &origin, &output, &Stop::default())?;
         Ok(Descriptor { annotations: layer.annotations.clone(), ..packed.descriptor })
     });
     let layers: Vec<Descriptor> = layers.collect::<Result<_, ExportError>>()?;

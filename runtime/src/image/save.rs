@@ -60,7 +60,7 @@ pub fn save(
     if format == SaveFormat::DockerArchive {
         bundle.add_docker_manifest();
     }
-    Sink::write(dest, |out| bundle.write_tar(store, out, &|_, _| {}))
+    Sink::write(dest, |out| bundle.write_tar(store, out, &|_, _| Ok(())))
 }
 
 /// A root's descriptor with its media type, which the store does not keep.

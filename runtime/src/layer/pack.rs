@@ -40,6 +40,16 @@ impl Packing {
         }
     }
 
+    /// Name of the way in which exactly these bytes are made, level and blocks included. What was
+    /// made in another way is made anew rather than mistaken for it.
+    pub fn recipe(self) -> &'static str {
+        match self {
+            Self::None => "uncompressed",
+            Self::Gzip => "gzip-6-1m",
+            Self::Zstd => "zstd-3",
+        }
+    }
+
     /// Media type of a layer so packed (OCI image-spec, layer.md).
     pub fn media_type(self) -> &'static str {
         match self {

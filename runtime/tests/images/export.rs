@@ -39,7 +39,7 @@ fn built() -> Built {
         names: vec!["org/app:2".parse().expect("name")],
         epoch: Some(1_000_000_000),
         origins: Origins::of_manifests(&place.store, &[manifest]).expect("origins"),
-        predicates: Vec::new(),
+        ..ExportOptions::default()
     };
     Built { place, target, options }
 }
