@@ -1,7 +1,7 @@
 //! Puts together what a report shows.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{Read, Seek, SeekFrom},
 };
@@ -10,7 +10,7 @@ use rbc_ir::{Digest, Graph, Op};
 use rbc_runtime::{
     explain::explain_past,
     history::{Builds, HistoryError, Past, Record, StepRecord},
-    layer::survey,
+    layer::{LayerSurvey, survey, survey_one},
     store::{LayerId, Store},
 };
 
@@ -35,9 +35,11 @@ pub fn gather(store: &Store, id: &str) -> Result<Report, HistoryError> {
     let there = layers.iter().all(|(_, id)| store.has_layer(id));
     let dirs: Vec<_> = layers.iter().map(|(_, id)| store.layer_dir(id)).collect();
     let survey = if there && !dirs.is_empty() { survey(&dirs).ok() } else { None };
+    let in_image = layers.iter().map(|(step, _)| *step).collect();
+    let others = others(store, record, &in_image);
     let layer_steps = layers.into_iter().map(|(step, _)| step).collect();
     let critical = critical_path(&past);
-    Ok(Report { past, why, logs, survey, layer_steps, critical })
+    Ok(Report { past, why, logs, survey, layer_steps, others, critical })
 }
 
 fn log(builds: &Builds<'_>, record: &Record, step: &StepRecord) -> Option<Log> {
@@ -73,6 +75,22 @@ fn plain(text: &str) -> String {
         }
     }
     out
+}
+
+/// What steps that are no part of the image added, as far as it is still there.
+fn others(
+    store: &Store,
+    record: &Record,
+    in_image: &HashSet<usize>,
+) -> HashMap<usize, Vec<LayerSurvey>> {
+    let steps = record.steps.iter().enumerate().filter(|(at, _)| !in_image.contains(at));
+    steps
+        .map(|(at, step)| {
+            let layers = step.layers();
+            let there = layers.iter().filter(|id| store.has_layer(id));
+            (at, there.filter_map(|id| survey_one(&store.layer_dir(id)).ok()).collect())
+        })
+        .collect()
 }
 
 /// The layers of the first target, lowest first, each with the position of its step.

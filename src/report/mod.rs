@@ -13,6 +13,8 @@ mod timeline;
 pub use gather::gather;
 pub use page::write;
 
+use std::collections::HashMap;
+
 use rbc_runtime::{
     explain::Explanation,
     history::{Past, StepRecord, StepState},
@@ -29,6 +31,8 @@ pub struct Report {
     pub survey: Option<Survey>,
     /// For each of these layers, the position of its step in the record.
     pub layer_steps: Vec<usize>,
+    /// What is in the layers of steps that are no part of the first target, by position.
+    pub others: HashMap<usize, Vec<LayerSurvey>>,
     /// Positions of the steps on the critical path.
     pub critical: Vec<usize>,
 }
@@ -41,18 +45,19 @@ pub struct Log {
 }
 
 impl Report {
-    /// The layers that a step adds to the image, with their indices.
-    fn layers_of(&self, step: usize) -> Vec<(usize, &LayerSurvey)> {
-        let Some(survey) = &self.survey else { return Vec::new() };
-        let layers = self.layer_steps.iter().zip(&survey.layers).enumerate();
-        layers.filter(|(_, (of, _))| **of == step).map(|(at, (_, layer))| (at, layer)).collect()
+    /// The layers that a step adds.
+    fn layers_of(&self, step: usize) -> Vec<&LayerSurvey> {
+        let survey = self.survey.iter().flat_map(|survey| &survey.layers);
+        let of_image = self.layer_steps.iter().zip(survey).filter(|(of, _)| **of == step);
+        let others = self.others.get(&step).into_iter().flatten();
+        of_image.map(|(_, layer)| layer).chain(others).collect()
     }
 
     /// Bytes that a step adds, if they are known.
     fn bytes_of(&self, step: usize) -> Option<u64> {
         let layers = self.layers_of(step);
         match layers.is_empty() {
-            false => Some(layers.iter().map(|(_, layer)| layer.size.bytes).sum()),
+            false => Some(layers.iter().map(|layer| layer.size.bytes).sum()),
             true => self.past.record.steps.get(step)?.size.map(|size| size.bytes),
         }
     }

@@ -100,7 +100,7 @@ fn write_facts(
 
 /// What the layers of a step hold.
 fn write_files(report: &Report, at: usize, out: &mut dyn Write) -> io::Result<()> {
-    for (_, layer) in report.layers_of(at) {
+    for layer in report.layers_of(at) {
         if !layer.largest.is_empty() {
             writeln!(
                 out,

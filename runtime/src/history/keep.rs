@@ -1,7 +1,8 @@
 //! Records in the state folder: written whole or not at all, read with distrust, few.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -10,7 +11,7 @@ use rbc_ir::{Digest, Graph};
 
 use super::{
     listing::Listing,
-    record::{Record, VERSION},
+    record::{Record, Subject, VERSION},
 };
 use crate::store::{Store, StoreError, remove_tree};
 
@@ -118,6 +119,20 @@ impl<'a> Builds<'a> {
         }
     }
 
+    /// What a build is of. It stands near the start of the record, so that the records of builds of
+    /// other things, which may be large, need not be read.
+    fn subject(&self, id: &str) -> Option<Subject> {
+        const KEY: &str = "\"subject\":";
+        let mut head = String::new();
+        let file = fs::File::open(self.dir().join(id).join("record.json")).ok()?;
+        file.take(64 << 10).read_to_string(&mut head).ok();
+        let found = head
+            .find(KEY)
+            .map(|at| &head[at + KEY.len()..])
+            .and_then(|text| serde_json::Deserializer::from_str(text).into_iter().next()?.ok());
+        found.or_else(|| Some(self.record(id).ok()?.subject))
+    }
+
     /// The graph of a build.
     pub fn graph(&self, id: &str) -> Result<Graph, HistoryError> {
         let damaged = |reason: String| HistoryError::Damaged { id: id.to_owned(), reason };
@@ -133,22 +148,16 @@ impl<'a> Builds<'a> {
 
     /// The newest build before `id` of the same subject; if there is none, of the same Dockerfile
     /// and context. Records that cannot be read are passed over.
-    pub fn earlier(
-        &self,
-        id: &str,
-        subject: &super::Subject,
-    ) -> Result<Option<Past>, HistoryError> {
+    pub fn earlier(&self, id: &str, subject: &Subject) -> Result<Option<Past>, HistoryError> {
         let mut near = None;
         for earlier in self.ids()?.iter().filter(|earlier| earlier.as_str() < id) {
-            let Ok(record) = self.record(earlier) else { continue };
-            let is_same = record.subject == *subject;
-            let is_near = record.subject.dockerfile == subject.dockerfile
-                && record.subject.context == subject.context;
+            let Some(of) = self.subject(earlier) else { continue };
+            let is_same = of == *subject;
+            let is_near = of.dockerfile == subject.dockerfile && of.context == subject.context;
             if !is_same && (!is_near || near.is_some()) {
                 continue;
             }
-            let Ok(graph) = self.graph(earlier) else { continue };
-            let past = Past { record, graph };
+            let Ok(past) = self.past(earlier) else { continue };
             if is_same {
                 return Ok(Some(past));
             }
@@ -286,7 +295,6 @@ fn names(dir: &Path) -> Result<Vec<String>, HistoryError> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read;
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)

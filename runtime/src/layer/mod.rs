@@ -30,7 +30,7 @@ pub use commit::{Size, Started, commit};
 pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing};
 pub use same::same_layer;
-pub use survey::{Duplicate, LayerSurvey, Lost, Survey, shown, survey};
+pub use survey::{Duplicate, LayerSurvey, Lost, Survey, shown, survey, survey_one};
 pub use usage::{SharedFile, Usage};
 pub use write::{TarOptions, write_tar};
 

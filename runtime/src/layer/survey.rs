@@ -78,10 +78,26 @@ struct Alive {
 /// # Errors
 /// If a folder cannot be read.
 pub fn survey(dirs: &[PathBuf]) -> Result<Survey, LayerError> {
+    let (mut survey, alive) = walk(dirs)?;
+    find_duplicates(&mut survey, &alive, dirs)?;
+    Ok(survey)
+}
+
+/// Looks at a single layer folder, without reading any file.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn survey_one(dir: &Path) -> Result<LayerSurvey, LayerError> {
+    let (mut survey, _) = walk(&[dir.to_owned()])?;
+    Ok(survey.layers.pop().unwrap_or_default())
+}
+
+/// Everything but the duplicates, and the files that are visible in the end.
+fn walk(dirs: &[PathBuf]) -> Result<(Survey, BTreeMap<PathBuf, Alive>), LayerError> {
     let mut survey = Survey::default();
     let mut alive: BTreeMap<PathBuf, Alive> = BTreeMap::new();
     let mut seen = 0;
-    for (at, dir) in dirs.iter().enumerate() {
+    'layers: for (at, dir) in dirs.iter().enumerate() {
         survey.layers.push(LayerSurvey::default());
         let mut pending = vec![PathBuf::new()];
         while let Some(folder) = pending.pop() {
@@ -96,8 +112,7 @@ pub fn survey(dirs: &[PathBuf]) -> Result<Survey, LayerError> {
                 seen += 1;
                 if seen > MAX_ENTRIES {
                     survey.is_partial = true;
-                    finish(&mut survey, &alive, dirs)?;
-                    return Ok(survey);
+                    break 'layers;
                 }
                 let layer = &mut survey.layers[at];
                 if is_whiteout(&facts) {
@@ -127,8 +142,11 @@ pub fn survey(dirs: &[PathBuf]) -> Result<Survey, LayerError> {
             }
         }
     }
-    finish(&mut survey, &alive, dirs)?;
-    Ok(survey)
+    for layer in &mut survey.layers {
+        keep_largest(&mut layer.largest, |(path, bytes)| (*bytes, path.clone()));
+        keep_largest(&mut layer.lost, |lost| (lost.bytes, lost.path.clone()));
+    }
+    Ok((survey, alive))
 }
 
 /// Takes `path` and all below it from what is visible, as far as it is from layers below `by`.
@@ -156,15 +174,11 @@ fn keep_largest<T>(items: &mut Vec<T>, key: impl Fn(&T) -> (u64, PathBuf)) {
     items.truncate(NAMED);
 }
 
-fn finish(
+fn find_duplicates(
     survey: &mut Survey,
     alive: &BTreeMap<PathBuf, Alive>,
     dirs: &[PathBuf],
 ) -> Result<(), LayerError> {
-    for layer in &mut survey.layers {
-        keep_largest(&mut layer.largest, |(path, bytes)| (*bytes, path.clone()));
-        keep_largest(&mut layer.lost, |lost| (lost.bytes, lost.path.clone()));
-    }
     let mut by_size: HashMap<u64, Vec<(&PathBuf, &Alive)>> = HashMap::new();
     for (path, file) in alive.iter().filter(|(_, file)| file.bytes >= MIN_DUPLICATE) {
         by_size.entry(file.bytes).or_default().push((path, file));
