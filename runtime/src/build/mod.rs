@@ -250,7 +250,11 @@ pub fn build(
             before
         })
         .collect();
-    let urgency = schedule::chain_lengths(&needs);
+    let took: Vec<Option<u64>> = to_run
+        .iter()
+        .map(|&at| store.last_millis(&graph.nodes[at].op_digest()))
+        .collect::<Result<_, _>>()?;
+    let urgency = schedule::chain_lengths(&needs, &schedule::expected_lengths(&took));
     let executed = AtomicUsize::new(0);
     let ended = schedule::run_all(
         &schedule::Dependencies { needs: &needs, urgency: &urgency },

@@ -18,19 +18,35 @@ pub(super) struct Dependencies<'a> {
     pub urgency: &'a [u64],
 }
 
-/// The length of the longest chain of steps that starts with each step: the most urgent step is
-/// the one that most others wait for. `needs` must be topologically ordered.
-pub(super) fn chain_lengths(needs: &[Vec<usize>]) -> Vec<u64> {
-    let mut length = vec![1; needs.len()];
+/// The length of the longest chain of steps that starts with each step, itself included: the most
+/// urgent step is the one that holds up most. `lengths[i]` is how long step `i` is expected to
+/// take, in any unit. `needs` must be topologically ordered.
+pub(super) fn chain_lengths(needs: &[Vec<usize>], lengths: &[u64]) -> Vec<u64> {
+    let mut chain = lengths.to_vec();
     for step in (0..needs.len()).rev() {
         for &before in &needs[step] {
-            length[before] = length[before].max(length[step] + 1);
+            chain[before] = chain[before].max(lengths[before].saturating_add(chain[step]));
         }
     }
-    length
+    chain
 }
 
-struct Queue {
+/// How long steps are expected to take: as long as they did, where that is known in milliseconds.
+/// Others count like the average of those, so that the depth of a chain decides where nothing is
+/// known.
+pub(super) fn expected_lengths(known: &[Option<u64>]) -> Vec<u64> {
+    let (count, sum) = (known.iter().flatten())
+        .fold((0_u64, 0_u64), |(count, sum), millis| (count + 1, sum.saturating_add(*millis)));
+    let average = sum.checked_div(count).unwrap_or(1).max(1);
+    // Never nothing: a chain of quick steps is still a chain.
+    known.iter().map(|millis| millis.unwrap_or(average).max(1)).collect()
+}
+
+/// Which step starts next. Knows nothing of threads or clocks.
+struct Queue<'a> {
+    urgency: &'a [u64],
+    /// For each step those that wait for it.
+    users: Vec<Vec<usize>>,
     /// Ready steps by urgency; among equals the earlier one first.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
     /// How many steps each step still waits for.
@@ -39,6 +55,40 @@ struct Queue {
     left: usize,
     /// Set once a step failed: nothing more is started.
     stopped: bool,
+}
+
+impl<'a> Queue<'a> {
+    fn new(dependencies: &Dependencies<'a>) -> Self {
+        let Dependencies { needs, urgency } = *dependencies;
+        let mut users = vec![Vec::new(); needs.len()];
+        for (step, before) in needs.iter().enumerate() {
+            for &before in before {
+                users[before].push(step);
+            }
+        }
+        let waiting_for: Vec<usize> = needs.iter().map(Vec::len).collect();
+        let ready = (0..needs.len())
+            .filter(|&step| waiting_for[step] == 0)
+            .map(|step| (urgency[step], std::cmp::Reverse(step)))
+            .collect();
+        Self { urgency, users, ready, waiting_for, left: needs.len(), stopped: false }
+    }
+
+    /// The most urgent of the ready steps, which is ready no more.
+    fn start(&mut self) -> Option<usize> {
+        self.ready.pop().map(|(_, std::cmp::Reverse(step))| step)
+    }
+
+    /// Makes those ready that waited for this step alone.
+    fn done(&mut self, step: usize) {
+        self.left -= 1;
+        for &user in &self.users[step] {
+            self.waiting_for[user] -= 1;
+            if self.waiting_for[user] == 0 {
+                self.ready.push((self.urgency[user], std::cmp::Reverse(user)));
+            }
+        }
+    }
 }
 
 /// Runs every step once with at most `jobs` at a time. After the first failure no further step
@@ -50,19 +100,8 @@ pub(super) fn run_all<E: Send>(
     on_failure: &(dyn Fn() + Sync),
     run: &(dyn Fn(usize) -> Result<(), E> + Sync),
 ) -> Result<(), E> {
-    let Dependencies { needs, urgency } = *dependencies;
-    let mut users = vec![Vec::new(); needs.len()];
-    for (step, before) in needs.iter().enumerate() {
-        for &before in before {
-            users[before].push(step);
-        }
-    }
-    let waiting_for: Vec<usize> = needs.iter().map(Vec::len).collect();
-    let ready = (0..needs.len())
-        .filter(|&step| waiting_for[step] == 0)
-        .map(|step| (urgency[step], std::cmp::Reverse(step)))
-        .collect();
-    let queue = Mutex::new(Queue { ready, waiting_for, left: needs.len(), stopped: false });
+    let steps = dependencies.needs.len();
+    let queue = Mutex::new(Queue::new(dependencies));
     let changed = Condvar::new();
     let failure = Mutex::new(None);
 
@@ -72,23 +111,15 @@ pub(super) fn run_all<E: Send>(
             if state.stopped || state.left == 0 {
                 return;
             }
-            let Some((_, std::cmp::Reverse(step))) = state.ready.pop() else {
+            let Some(step) = state.start() else {
                 state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             drop(state);
             let result = run(step);
             state = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            state.left -= 1;
             match result {
-                Ok(()) => {
-                    for &user in &users[step] {
-                        state.waiting_for[user] -= 1;
-                        if state.waiting_for[user] == 0 {
-                            state.ready.push((urgency[user], std::cmp::Reverse(user)));
-                        }
-                    }
-                }
+                Ok(()) => state.done(step),
                 Err(error) => {
                     state.stopped = true;
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -98,7 +129,7 @@ pub(super) fn run_all<E: Send>(
             changed.notify_all();
         }
     };
-    let jobs = jobs.clamp(1, needs.len().max(1));
+    let jobs = jobs.clamp(1, steps.max(1));
     match rayon::ThreadPoolBuilder::new()
         .num_threads(jobs)
         .thread_name(|n| format!("step-{n}"))
@@ -136,10 +167,15 @@ fn cpu_pool() -> &'static rayon::ThreadPool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Barrier, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+    use std::{
+        collections::BTreeSet,
+        sync::{
+            Barrier, Mutex,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+        },
     };
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -148,7 +184,7 @@ mod tests {
         jobs: usize,
         step: &(dyn Fn(usize) -> Result<(), String> + Sync),
     ) -> Result<(), String> {
-        let urgency = chain_lengths(needs);
+        let urgency = chain_lengths(needs, &vec![1; needs.len()]);
         run_all(&Dependencies { needs, urgency: &urgency }, jobs, &|| (), step)
     }
 
@@ -211,6 +247,94 @@ mod tests {
         assert_eq!(error, Err("step 1 failed".to_owned()));
         assert_eq!(started.into_inner(), 2);
         assert!(stopped.into_inner());
+    }
+
+    /// When the last step ends if steps take exactly `lengths` and `jobs` may run at a time.
+    fn makespan(needs: &[Vec<usize>], lengths: &[u64], expected: &[u64], jobs: usize) -> u64 {
+        let urgency = chain_lengths(needs, expected);
+        let mut queue = Queue::new(&Dependencies { needs, urgency: &urgency });
+        let mut running: BTreeSet<(u64, usize)> = BTreeSet::new();
+        let mut now = 0;
+        loop {
+            while running.len() < jobs
+                && let Some(step) = queue.start()
+            {
+                running.insert((now + lengths[step], step));
+            }
+            let Some((end, step)) = running.pop_first() else {
+                assert_eq!(queue.left, 0, "all steps have run");
+                return now;
+            };
+            now = end;
+            queue.done(step);
+        }
+    }
+
+    /// Stages side by side with one step that needs them all.
+    fn wide(stages: &[&[u64]]) -> (Vec<Vec<usize>>, Vec<u64>) {
+        let (mut needs, mut lengths, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for stage in stages {
+            for (at, length) in stage.iter().enumerate() {
+                needs.push(if at == 0 { vec![] } else { vec![needs.len() - 1] });
+                lengths.push(*length);
+            }
+            ends.push(needs.len() - 1);
+        }
+        needs.push(ends);
+        lengths.push(1);
+        (needs, lengths)
+    }
+
+    #[test]
+    fn with_enough_jobs_only_the_critical_path_counts() {
+        let stages: Vec<Vec<u64>> = (1..=40).map(|n| vec![10 * n, 400 - 10 * n, n]).collect();
+        let stages: Vec<&[u64]> = stages.iter().map(Vec::as_slice).collect();
+        let (needs, lengths) = wide(&stages);
+        let critical = *chain_lengths(&needs, &lengths).iter().max().unwrap();
+        assert_eq!(makespan(&needs, &lengths, &lengths, 40), critical);
+    }
+
+    #[test]
+    fn with_few_jobs_the_longest_path_goes_first() {
+        // Six short stages and a long one, which comes last in the file.
+        let (needs, lengths) = wide(&[&[10], &[10], &[10], &[10], &[10], &[10], &[20, 20, 10, 10]]);
+        let blind = vec![1; lengths.len()];
+        // Depth alone tells that the last stage is long here.
+        assert_eq!(makespan(&needs, &lengths, &blind, 2), 61);
+        // And where it does not, the times of earlier runs do.
+        let (needs, lengths) = wide(&[&[10], &[10], &[10], &[10], &[10], &[10], &[60]]);
+        assert_eq!(makespan(&needs, &lengths, &vec![1; lengths.len()], 2), 91);
+        let known: Vec<Option<u64>> = lengths.iter().map(|length| Some(*length)).collect();
+        assert_eq!(makespan(&needs, &lengths, &expected_lengths(&known), 2), 61);
+    }
+
+    #[test]
+    fn steps_that_never_ran_count_like_the_average() {
+        assert_eq!(expected_lengths(&[None, None]), [1, 1]);
+        assert_eq!(expected_lengths(&[Some(10), None, Some(30), Some(0)]), [10, 13, 30, 1]);
+    }
+
+    proptest! {
+        /// Graham's bound: no order that keeps jobs busy is worse than this.
+        #[test]
+        fn jobs_are_never_idle_while_a_step_is_ready(
+            lengths in proptest::collection::vec(1_u64..100, 1..30),
+            edges in proptest::collection::vec((0_usize..30, 0_usize..30), 0..60),
+            jobs in 1_usize..8,
+        ) {
+            let mut needs = vec![Vec::new(); lengths.len()];
+            for (a, b) in edges {
+                let (a, b) = (a % lengths.len(), b % lengths.len());
+                if a < b && !needs[b].contains(&a) {
+                    needs[b].push(a);
+                }
+            }
+            let critical = *chain_lengths(&needs, &lengths).iter().max().unwrap();
+            let work: u64 = lengths.iter().sum();
+            let jobs_u64 = jobs as u64;
+            let makespan = makespan(&needs, &lengths, &lengths, jobs);
+            prop_assert!(makespan * jobs_u64 <= work + (jobs_u64 - 1) * critical);
+        }
     }
 
     #[test]

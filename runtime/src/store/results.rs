@@ -205,6 +205,19 @@ impl Store {
         Ok(Candidates { results, _holds: Some(holds) })
     }
 
+    /// How many milliseconds the latest run of an operation took, on whatever inputs.
+    pub fn last_millis(&self, operation: &Digest) -> Result<Option<u64>> {
+        let millis: Option<i64> = self
+            .db
+            .get()
+            .prepare_cached(
+                "SELECT millis FROM results WHERE operation = ?1 ORDER BY created DESC LIMIT 1",
+            )?
+            .query_row(params![operation.as_bytes()], |row| row.get(0))
+            .optional()?;
+        Ok(millis.map(i64::unsigned_abs))
+    }
+
     /// Whether all of the layers are in the store.
     pub fn has_layers(&self, layers: &[LayerId]) -> bool {
         layers.iter().all(|id| self.has_layer(id))

@@ -12,7 +12,10 @@ use std::{
     fs,
     io::{self, Write},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -36,6 +39,8 @@ const KEEP_DAYS: u32 = 30;
 #[derive(Debug, Default)]
 pub struct StatIndex {
     known: Mutex<HashMap<(u64, u64), Record>>,
+    /// Whether anything is to be kept that the file does not have.
+    changed: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +64,7 @@ impl StatIndex {
     /// Reads an index. One that is missing or damaged is empty.
     pub fn load(file: &Path) -> Self {
         let records = fs::read(file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { known: Mutex::new(records) }
+        Self { known: Mutex::new(records), changed: AtomicBool::new(false) }
     }
 
     /// Whether a file is an index that can be read.
@@ -67,8 +72,12 @@ impl StatIndex {
         fs::read(file).is_ok_and(|bytes| decode(&bytes).is_some())
     }
 
-    /// Writes the index to `file`, which is replaced at once or not at all.
+    /// Writes the index to `file`, which is replaced at once or not at all, if there is anything
+    /// new in it.
     pub fn save(&self, file: &Path) -> io::Result<()> {
+        if !self.changed.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
         let folder =
             file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
@@ -87,7 +96,11 @@ impl ContentHashes for StatIndex {
         let mut records = self.records();
         let record =
             records.get_mut(&entry.inode).filter(|record| record.facts == Facts::of(entry))?;
-        record.day = today();
+        let today = today();
+        if record.day != today {
+            record.day = today;
+            self.changed.store(true, Ordering::Relaxed);
+        }
         Some(record.digest)
     }
 
@@ -97,6 +110,7 @@ impl ContentHashes for StatIndex {
         }
         let record = Record { facts: Facts::of(entry), day: today(), digest };
         self.records().insert(entry.inode, record);
+        self.changed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -197,6 +211,51 @@ mod tests {
         assert_eq!(loaded.get(&entry(8, (100, 5))), None);
         assert_eq!(loaded.get(&Entry { size: 4, ..entry(7, (100, 5)) }), None);
         assert_eq!(loaded.get(&Entry { mode: 0o700, ..entry(7, (100, 5)) }), None);
+    }
+
+    #[test]
+    fn an_unchanged_index_is_not_written() {
+        let dir = tempfile::tempdir().expect("folder");
+        let file = dir.path().join("index");
+        let index = StatIndex::load(&file);
+        index.put(&entry(7, (100, 5)), at(200), Digest::of(b"abc"));
+        index.save(&file).expect("save");
+
+        let loaded = StatIndex::load(&file);
+        assert!(loaded.get(&entry(7, (100, 5))).is_some());
+        fs::remove_file(&file).expect("remove");
+        loaded.save(&file).expect("nothing to save");
+        assert!(!file.exists());
+        loaded.put(&entry(8, (100, 5)), at(200), Digest::of(b"abc"));
+        loaded.save(&file).expect("save");
+        assert!(StatIndex::load(&file).get(&entry(7, (100, 5))).is_some());
+    }
+
+    #[test]
+    fn an_edit_that_leaves_size_and_mtime_is_noticed() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("file");
+        let facts = || {
+            let file = fs::File::open(&path).expect("open");
+            Entry::from_stat(&rustix::fs::fstat(&file).expect("stat"))
+        };
+        let index = StatIndex::default();
+        fs::write(&path, "one").expect("write");
+        let before = facts();
+        let mtime = fs::metadata(&path).and_then(|facts| facts.modified()).expect("mtime");
+        // Read in the same moment: the next edit may leave all times as they are.
+        index.put(&before, SystemTime::now(), Digest::of(b"one"));
+        assert_eq!(index.get(&before), None, "an edit at the time of reading");
+        // Read much later, so recorded; then changed and given its old mtime back.
+        index.put(&before, SystemTime::now() + Duration::from_secs(60), Digest::of(b"one"));
+        assert!(index.get(&before).is_some());
+        std::thread::sleep(RACY);
+        fs::write(&path, "two").expect("write");
+        let times = fs::FileTimes::new().set_modified(mtime);
+        fs::File::options().write(true).open(&path).and_then(|f| f.set_times(times)).expect("time");
+        let after = facts();
+        assert_eq!((after.size, after.mtime), (before.size, before.mtime));
+        assert_eq!(index.get(&after), None, "its ctime tells");
     }
 
     #[test]
