@@ -37,6 +37,12 @@ pub fn open_to_free(root: Option<&Path>) -> Result<Store> {
     Store::open_to_free(&root).with_context(|| cannot_open(&root))
 }
 
+/// As [`open_to_free`] for a command that repairs: it works where the index is damaged.
+pub fn open_to_repair(root: Option<&Path>) -> Result<Store> {
+    let root = enter(root)?;
+    Store::open_to_repair(&root).with_context(|| cannot_open(&root))
+}
+
 fn cannot_open(root: &Path) -> String {
     format!("cannot open the state folder {}", root.display())
 }

@@ -68,7 +68,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Du(args) => upkeep::du(&state::open_to_look(root)?, &args),
         Command::Prune(args) => upkeep::prune(&state::open_to_free(root)?, &args),
         Command::Fsck(args) if args.check => upkeep::fsck(&state::open_read_only(root)?, &args),
-        Command::Fsck(args) => upkeep::fsck(&state::open_to_free(root)?, &args),
+        Command::Fsck(args) => upkeep::fsck(&state::open_to_repair(root)?, &args),
         Command::Completions { shell } => plain::completions(shell),
         Command::Man { dir } => plain::man_pages(&dir),
     }

@@ -29,6 +29,7 @@ mod layers;
 mod lock;
 mod remove;
 mod results;
+mod salvage;
 mod session;
 mod space;
 
@@ -154,8 +155,8 @@ fn index_reason(error: &rusqlite::Error) -> String {
         Some(ErrorCode::ReadOnly) => {
             "it lies on a read-only disk, or belongs to another user".to_owned()
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            format!("{error}: index.db is damaged; `rbc fsck` says how badly")
+        _ if salvage::is_damage(error) => {
+            format!("{error}: index.db is damaged, `rbc fsck` saves what can be read of it")
         }
         _ => error.to_string(),
     }
@@ -171,6 +172,8 @@ pub struct Store {
     blobs: Blobs,
     session: Arc<session::Session>,
     holds: Arc<hold::Holds>,
+    /// What was wrong with the index when it was opened.
+    salvaged: Option<String>,
 }
 
 impl Store {
@@ -225,6 +228,29 @@ impl Store {
         }
     }
 
+    /// As [`Store::open_to_free`], for those who repair: an index that is damaged is replaced by one
+    /// with all that can be read of it. No other process should use the folder then.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_to_repair(root: &Path) -> Result<Self> {
+        let index = root.join("index.db");
+        // What is wrong with the disk is told when the folder is opened.
+        let salvaged = match salvage::fault(&index).unwrap_or(None) {
+            None => None,
+            Some(fault) => {
+                let rows = salvage::rebuild(&index)?;
+                Some(format!("{fault}; {rows} rows were saved, the rest is in index.db.damaged"))
+            }
+        };
+        Ok(Self { salvaged, ..Self::open_to_free(root)? })
+    }
+
+    /// What was wrong with the index when it was opened to be repaired.
+    pub fn salvaged(&self) -> Option<&str> {
+        self.salvaged.as_deref()
+    }
+
     /// Opens the state folder at `root` without changing anything, for those who only look. It may
     /// lie on a read-only or full disk.
     ///
@@ -243,7 +269,7 @@ impl Store {
         let holds = Arc::new(holds);
         let db = Arc::new(db);
         let blobs = Blobs::new(root.join("blobs/sha256"), &session, &holds, &db);
-        Self { root, db, blobs, session, holds }
+        Self { root, db, blobs, session, holds, salvaged: None }
     }
 
     /// For an evictor: takes what nobody uses, piece by piece.

@@ -198,6 +198,9 @@ impl Check<'_> {
     }
 
     fn index(&mut self) -> Result<()> {
+        if let Some(fault) = self.store.salvaged() {
+            self.bad(Kind::Index, "index.db".to_owned(), fault.to_owned(), || Ok(()));
+        }
         let faults = self.store.index_faults()?;
         if let Some(first) = faults.first() {
             let more = match faults.len() {

@@ -110,6 +110,22 @@ fn a_changed_layer_and_what_was_made_of_it_are_dropped() {
 }
 
 #[test]
+fn a_damaged_index_is_replaced_by_what_can_be_read() {
+    let (dir, store) = store();
+    result(&store, "step");
+    drop(store);
+    fs::write(dir.path().join("index.db"), "no index at all").unwrap();
+    assert!(Store::open(dir.path()).is_err());
+    let store = Store::open_to_repair(dir.path()).unwrap();
+    let report = check(&store, CheckMode::Repair).unwrap();
+    assert_eq!(report.bad[0].kind, Kind::Index);
+    assert!(report.is_sound());
+    let after = check(&store, CheckMode::Report).unwrap();
+    assert_eq!(after.bad.len(), 1, "only what this very process has repaired");
+    result(&store, "again");
+}
+
+#[test]
 fn leftovers_of_killed_processes_are_swept() {
     let (dir, store) = store();
     let layers = dir.path().join("layers");
