@@ -178,3 +178,30 @@ fn two_graphs_are_compared() {
     bench.rbc("diff --exit-code old.bin old.bin").ok();
     bench.rbc("explain --graph old.bin missing.bin").fails(1, "cannot read the graph");
 }
+
+#[test]
+fn only_what_lies_in_the_step_is_told_if_its_inputs_are_cached() {
+    let bench = Bench::with_busybox();
+    let dockerfile = "FROM busybox
+ARG WHICH=a
+COPY $WHICH /w
+ENV LEVEL=1
+RUN <<X
+echo one
+echo $LEVEL
+X
+";
+    bench.write("c/Dockerfile", dockerfile).write("c/a", "a").write("c/b", "b");
+    bench.rbc("build c").ok();
+    insta::assert_snapshot!(first_miss(&bench, "--build-arg WHICH=b"), @r#"#2 [2/3] COPY b /w: source changed from "a" to "b""#);
+    // Back to what is cached, but for one variable.
+    bench.write("c/Dockerfile", dockerfile.replace("LEVEL=1", "LEVEL=2"));
+    let line = first_miss(&bench, "");
+    assert!(line.contains("LEVEL changed from \"1\" to \"2\""), "{line}");
+    assert!(!line.contains("COPY"), "{line}");
+    bench.write("c/Dockerfile", dockerfile.replace("echo one", "echo two"));
+    let line = first_miss(&bench, "");
+    assert!(line.contains("instruction changed from \"echo one\" to \"echo two\""), "{line}");
+    let line = first_miss(&bench, "--network none");
+    assert!(line.ends_with(": network changed from \"default\" to \"none\""), "{line}");
+}

@@ -176,6 +176,7 @@ impl<'a> Comparison<'a> {
                 .filter(|name| !name.is_empty());
             let found = self.own_causes(&digest, step.miss);
             let is_rewritten = found.iter().any(|cause| matches!(cause, Cause::Instruction { .. }));
+            let has_own = !found.is_empty();
             causes.extend(found.into_iter().map(|cause| StepCause { at: at.clone(), cause }));
             for input in self.changed_inputs(&digest) {
                 match self.missed.get(&input) {
@@ -184,9 +185,20 @@ impl<'a> Comparison<'a> {
                     }
                     // A detail of this step: its cause is the step's own.
                     Some(_) if is_rewritten => {}
+                    // The input is cached, so what it differs in is of no account beside a cause
+                    // that lies in this step.
+                    None if has_own && self.now.nodes.get(&input).is_some_and(is_step) => {}
                     _ => pending.push(input),
                 }
             }
+        }
+        // What a COPY selects follows from what it says.
+        let is_selection = |one: &StepCause| {
+            matches!(&one.cause, Cause::Field { field, .. }
+                if field.starts_with("op.source.context.selection"))
+        };
+        if causes.iter().any(|one| !is_selection(one)) {
+            causes.retain(|one| !is_selection(one));
         }
         if causes.is_empty() {
             causes.push(Cause::NewStep.into());

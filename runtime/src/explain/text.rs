@@ -37,6 +37,7 @@ impl fmt::Display for Cause {
             Self::Input { step, name } => write!(f, "follows from #{step} {}", one_line(name)),
             Self::Files { context, changes, .. } => files(f, context, changes.as_deref()),
             Self::Instruction { old, new } => {
+                let (old, new) = different_lines(old, new);
                 write!(f, "instruction changed from {} to {}", quote(old), quote(new))
             }
             Self::Variables { changes } => list(f, changes, variable),
@@ -57,13 +58,50 @@ impl fmt::Display for Cause {
             Self::Download { url, old, new } => {
                 write!(f, "{} changed: {} → {}", one_line(url), old.short(), new.short())
             }
-            Self::Field { field, old, new } => match (old.as_str(), new.as_str()) {
-                ("", new) => write!(f, "{field} is new: {}", clip(new)),
-                (old, "") => write!(f, "{field} is gone: it was {}", clip(old)),
-                (old, new) => write!(f, "{field} changed from {} to {}", clip(old), clip(new)),
-            },
+            Self::Field { field, old, new } => {
+                let field = name_of(field);
+                match (old.as_str(), new.as_str()) {
+                    ("", new) => write!(f, "{field} is new: {}", clip(new)),
+                    (old, "") => write!(f, "{field} is gone: it was {}", clip(old)),
+                    (old, new) => write!(f, "{field} changed from {} to {}", clip(old), clip(new)),
+                }
+            }
         }
     }
+}
+
+/// Of two texts of several lines the first that differ.
+fn different_lines<'a>(old: &'a str, new: &'a str) -> (&'a str, &'a str) {
+    let same = old.lines().zip(new.lines()).take_while(|(old, new)| old == new).count();
+    match (old.lines().nth(same), new.lines().nth(same)) {
+        (Some(old), Some(new)) if same > 0 => (old, new),
+        _ => (old, new),
+    }
+}
+
+/// What a field of the graph is called by people; fields that few know keep their path.
+fn name_of(field: &str) -> &str {
+    const NAMES: [(&str, &str); 15] = [
+        ("op.exec.cwd", "working directory"),
+        ("op.exec.user", "user"),
+        ("op.exec.network", "network"),
+        ("op.exec.security", "security"),
+        ("op.exec.hostname", "host name"),
+        ("op.exec.args", "command"),
+        ("op.exec.mounts", "mount"),
+        ("op.exec.extra_hosts", "line of /etc/hosts"),
+        ("op.exec.ulimits", "ulimit"),
+        ("op.exec.shm_size", "size of /dev/shm"),
+        ("op.exec.secret_env", "secret"),
+        ("op.source.context.selection", "selection of files"),
+        ("platform", "platform"),
+        ("op.file.actions[0].copy.source", "source"),
+        ("op.file.actions[0].copy.dest", "destination"),
+    ];
+    let known = NAMES.iter().find(|(path, _)| {
+        field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    });
+    known.map_or(field, |(_, name)| name)
 }
 
 fn files(f: &mut fmt::Formatter<'_>, context: &str, changes: Option<&[FileChange]>) -> fmt::Result {
