@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -523,7 +523,7 @@ impl<'a> Executor<'a> {
             name: self.graph.node_meta(digest).name.clone(),
             last_lines: log.map(|log| log.last_lines(20)).unwrap_or_default().into(),
             likely: self.likely(at).map(Into::into),
-            log: log.map(|log| log.path().to_owned()).filter(|path| Path::exists(path)),
+            log: log.map(|log| log.path()).filter(|path| path.exists()).map(Into::into),
             cause: Box::new(error),
         }
     }

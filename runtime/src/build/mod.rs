@@ -22,7 +22,7 @@ mod testing;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
@@ -110,7 +110,7 @@ pub enum BuildError {
         /// The likely cause, in a sentence, where it is known.
         likely: Option<Box<str>>,
         /// The file with all that it printed, if it printed anything.
-        log: Option<PathBuf>,
+        log: Option<Box<Path>>,
     },
     /// A command ended with a code that is not 0.
     #[error("process {command:?} did not complete successfully: {}", describe(.exit))]
@@ -165,13 +165,13 @@ pub enum BuildError {
     Layer(#[from] LayerError),
     /// An image cannot be had.
     #[error(transparent)]
-    Image(#[from] ImageError),
+    Image(Box<ImageError>),
     /// A reference in the graph cannot be read.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// An image cannot be pulled.
     #[error(transparent)]
-    Registry(RegistryError),
+    Registry(Box<RegistryError>),
     /// A git repository cannot be had.
     #[error(transparent)]
     Git(GitError),
@@ -190,8 +190,14 @@ impl From<RegistryError> for BuildError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Stopped => Self::Cancelled,
-            other => Self::Registry(other),
+            other => Self::Registry(Box::new(other)),
         }
+    }
+}
+
+impl From<ImageError> for BuildError {
+    fn from(error: ImageError) -> Self {
+        Self::Image(Box::new(error))
     }
 }
 
