@@ -12,8 +12,8 @@ use rbc_ir::{ContextSource, Digest, Selection};
 use crate::{
     store::{Store, TmpDir},
     tree::{
-        ContextTree, SelectedPart, SourceTree, StatIndex, TreeError, selection_digest,
-        selection_listing,
+        ContentHashes, ContextTree, Entry, SelectedPart, SourceTree, StatIndex, TreeError,
+        selection_digest, selection_listing,
     },
 };
 
@@ -183,6 +183,11 @@ impl Contexts {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The digest of a file of a context's folder that is known to hold for these facts.
+    pub(super) fn digest_of(&self, name: &str, entry: &Entry) -> Option<Digest> {
+        self.contexts.get(name)?.open.get()?.index.get(entry)
     }
 
     /// Keeps what was hashed for the next build. Failing to costs time, not correctness.

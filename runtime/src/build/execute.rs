@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbc_ir::{ContextSource, Digest, Exec, FileOp, Graph, Input, Node, Op, Source};
+use rbc_ir::{ContextSource, Digest, Exec, FileAction, FileOp, Graph, Input, Node, Op, Source};
 
 use super::{
     BuildError, BuildOptions,
@@ -31,11 +31,14 @@ use crate::{
     store::{
         CachedResult, Candidates, LayerId, LayerKind, Store, StoreError, StoredResult, TmpDir,
     },
-    tree::{LayerStack, SourceTree},
+    tree::{Entry, LayerStack, SourceTree},
 };
 
 /// How long a step waits before it asks again whether another process has finished the same step.
 const LOCK_POLL: Duration = Duration::from_millis(10);
+
+/// What went into layers of fewer files is not noted: copying them again is as quick.
+const MIN_NOTED: usize = 32;
 
 /// How a step came to its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,8 +269,13 @@ impl<'a> Executor<'a> {
             }
             Op::File(file) => {
                 let mut layers = self.layers_of(&node.inputs[0])?;
-                let new = self.file(node, file, &layers)?;
-                layers.push(self.publish(at, new, &node.op, &layers, earlier)?);
+                let (new, copied) = self.file(node, file, &layers, earlier)?;
+                let layer = self.publish(at, new, &node.op, &layers, earlier)?;
+                if copied.len() >= MIN_NOTED {
+                    let before = earlier.first().and_then(|before| before.stored.layers.last());
+                    self.store.put_copied(&layer, &copied, before)?;
+                }
+                layers.push(layer);
                 Ok(layers)
             }
             Op::Merge => {
@@ -411,7 +419,13 @@ impl<'a> Executor<'a> {
         failure.likely_cause(ending)
     }
 
-    fn file(&self, node: &Node, file: &FileOp, root: &[LayerId]) -> Result<NewLayer, BuildError> {
+    fn file(
+        &self,
+        node: &Node,
+        file: &FileOp,
+        root: &[LayerId],
+        earlier: &[CachedResult],
+    ) -> Result<(NewLayer, fileop::Copied), BuildError> {
         let base = LayerStack::new(self.dirs(root));
         let mut stacks: Vec<Option<LayerStack>> = Vec::with_capacity(node.inputs.len());
         for (number, input) in node.inputs.iter().enumerate() {
@@ -434,13 +448,28 @@ impl<'a> Executor<'a> {
             });
         }
         let new = NewLayer::begin(self.store)?;
-        on_cpu_pool(|| {
-            fileop::run(file, &base, &inputs, &new.upper(), &fileop::FileOpOptions::default())
-        })?;
-        for source in contexts {
+        let before = match earlier.first().and_then(|before| before.stored.layers.last()) {
+            Some(layer) if is_only_copies(file) => {
+                let copied = self.store.copied(layer)?.unwrap_or_default();
+                Some((self.store.layer_dir(layer), copied))
+            }
+            _ => None,
+        };
+        let digest_of = |entry: &Entry| {
+            let known =
+                |source: &&ContextSource| self.options.contexts.digest_of(&source.name, entry);
+            contexts.iter().find_map(known)
+        };
+        let lineage = fileop::Lineage::new(before, &digest_of);
+        let options = fileop::FileOpOptions {
+            lineage: is_only_copies(file).then_some(&lineage),
+            ..fileop::FileOpOptions::default()
+        };
+        on_cpu_pool(|| fileop::run(file, &base, &inputs, &new.upper(), &options))?;
+        for source in &contexts {
             self.options.contexts.check_again(source)?;
         }
-        Ok(new)
+        Ok((new, lineage.into_copied()))
     }
 
     /// The selected files of a context as a layer, for mounts and merges. Made once for a content.
@@ -527,6 +556,16 @@ impl<'a> Executor<'a> {
             cause: Box::new(error),
         }
     }
+}
+
+/// Whether an operation does nothing but copy files as they are, so that what was copied last to a
+/// path is what is there.
+fn is_only_copies(file: &FileOp) -> bool {
+    file.actions.iter().all(|action| match action {
+        FileAction::Copy(copy) => !copy.unpack,
+        FileAction::Mkdir(_) => true,
+        FileAction::Mkfile(_) | FileAction::Remove(_) | FileAction::Symlink(_) => false,
+    })
 }
 
 /// The layers with only the topmost of several equal ones: overlayfs refuses a folder that is

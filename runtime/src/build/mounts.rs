@@ -149,7 +149,7 @@ fn fill(tree: &LayerStack, source: &str, path: &Path) -> Result<(), BuildError> 
     let op = FileOp { actions: vec![FileAction::Copy(copy)] };
     let inputs = [Some(&empty as &dyn SourceTree), Some(tree)];
     // Steps write to a cache folder, so nothing in it may be shared with a layer.
-    let options = fileop::FileOpOptions { sharing: fileop::Sharing::Copy };
+    let options = fileop::FileOpOptions { sharing: fileop::Sharing::Copy, lineage: None };
     Ok(fileop::run(&op, &empty, &inputs, path, &options)?)
 }
 

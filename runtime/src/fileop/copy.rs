@@ -17,7 +17,7 @@ use rustix::{
 };
 
 use super::{
-    FileOpError, FileOpOptions, Sharing, data,
+    FileOpError, FileOpOptions, Lineage, Sharing, data,
     mode::{Change, Of},
     owner,
     target::{Facts, NewDir, Target, failed},
@@ -36,7 +36,7 @@ pub(super) fn run(
     target: &mut Target<'_>,
     source: &dyn SourceTree,
     action: &CopyAction,
-    opts: &FileOpOptions,
+    opts: &FileOpOptions<'_>,
 ) -> Result<(), FileOpError> {
     let owner = action.owner.as_ref().map(|owner| owner::ids(target.base(), owner)).transpose()?;
     let change = Change::new(action.mode.as_ref())?;
@@ -63,6 +63,7 @@ pub(super) fn run(
             owner,
             change: &change,
             sharing: opts.sharing,
+            lineage: opts.lineage,
             fresh: HashSet::new(),
             inodes: HashMap::new(),
             files: Vec::new(),
@@ -81,6 +82,7 @@ struct Copier<'a> {
     owner: Option<(u32, u32)>,
     change: &'a Change,
     sharing: Sharing,
+    lineage: Option<&'a Lineage<'a>>,
     /// Folders that this copy made, in which nothing can be in the way.
     fresh: HashSet<PathBuf>,
     /// Where the first name of an inode with several names went.
@@ -94,6 +96,8 @@ struct Copier<'a> {
 struct FileJob {
     path: PathBuf,
     entry: Entry,
+    /// Its path in the layer.
+    to: PathBuf,
     host: PathBuf,
     facts: Facts,
 }
@@ -211,7 +215,8 @@ impl Copier<'_> {
                     }
                     self.inodes.insert(entry.inode, host.clone());
                 }
-                self.files.push(FileJob { path: from.to_owned(), entry, host, facts });
+                let (path, to) = (from.to_owned(), to.to_owned());
+                self.files.push(FileJob { path, entry, to, host, facts });
                 return Ok(());
             }
             Kind::Fifo => FileType::Fifo,
@@ -249,9 +254,9 @@ impl Copier<'_> {
     /// Brings over the contents of the files.
     fn move_files(self) -> Result<(), FileOpError> {
         if self.files.len() < PARALLEL_FROM {
-            self.files.iter().try_for_each(|job| job.run(self.source, self.sharing))?;
+            self.files.iter().try_for_each(|job| job.run(&self))?;
         } else {
-            self.files.par_iter().try_for_each(|job| job.run(self.source, self.sharing))?;
+            self.files.par_iter().try_for_each(|job| job.run(&self))?;
         }
         for (first, host) in self.links {
             std::fs::hard_link(&first, &host).map_err(|e| FileOpError::Io(host, e))?;
@@ -261,18 +266,30 @@ impl Copier<'_> {
 }
 
 impl FileJob {
-    fn run(&self, source: &dyn SourceTree, sharing: Sharing) -> Result<(), FileOpError> {
-        let unchanged = (self.facts.uid, self.facts.gid, self.facts.mode)
-            == (self.entry.uid, self.entry.gid, self.entry.mode);
-        // A file that has several names keeps just these: programs look at how many there are.
-        if sharing == Sharing::HardLink && unchanged && self.entry.links == 1 {
-            let backing = source.immutable_file(&self.path, &self.entry);
-            if let Some(backing) = backing
-                && data::link_file(&backing, &self.host).map_err(|e| failed(&self.path, e))?
-            {
-                return Ok(());
-            }
+    fn run(&self, copier: &Copier<'_>) -> Result<(), FileOpError> {
+        let source = copier.source;
+        if copier.sharing == Sharing::HardLink
+            && let Some(same) = self.same_file(source, copier.lineage)
+            && data::link_file(&same, &self.host).map_err(|e| failed(&self.path, e))?
+        {
+            return Ok(());
         }
         data::copy_file(source, &self.path, &self.entry, &self.host, &self.facts)
+    }
+
+    /// A file of a layer that is what the copy will be.
+    fn same_file(&self, source: &dyn SourceTree, lineage: Option<&Lineage<'_>>) -> Option<PathBuf> {
+        // A file that has several names keeps just these: programs look at how many there are.
+        let is_single = self.entry.links == 1;
+        let Some(backing) = source.immutable_file(&self.path, &self.entry) else {
+            return lineage
+                .filter(|_| is_single)
+                .and_then(|lineage| lineage.same_file(&self.entry, &self.to, &self.facts));
+        };
+        let unchanged = (self.facts.uid, self.facts.gid, self.facts.mode)
+            == (self.entry.uid, self.entry.gid, self.entry.mode);
+        let may_link =
+            is_single || lineage.is_some_and(|lineage| lineage.was_linked(&self.entry, &self.to));
+        (unchanged && may_link).then_some(backing)
     }
 }

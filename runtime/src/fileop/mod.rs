@@ -6,6 +6,7 @@
 
 mod copy;
 mod data;
+mod lineage;
 mod mode;
 mod owner;
 mod simple;
@@ -19,16 +20,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use lineage::{Copied, Lineage};
 use rbc_ir::{FileAction, FileOp};
 
 use crate::tree::{LayerStack, SourceTree, TreeError};
 use target::Target;
 
 /// How [`run`] works.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FileOpOptions {
+#[derive(Clone, Copy, Default)]
+pub struct FileOpOptions<'a> {
     /// What happens to files that are copied unchanged from a layer.
     pub sharing: Sharing,
+    /// What the same operation made before.
+    pub lineage: Option<&'a Lineage<'a>>,
 }
 
 /// Whether layers share files.
@@ -90,7 +94,7 @@ pub fn run(
     base: &LayerStack,
     inputs: &[Option<&dyn SourceTree>],
     upper: &Path,
-    opts: &FileOpOptions,
+    opts: &FileOpOptions<'_>,
 ) -> Result<(), FileOpError> {
     let mut target = Target::new(base, upper)?;
     for action in &op.actions {

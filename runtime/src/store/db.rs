@@ -16,12 +16,13 @@ pub(super) struct Db(Mutex<Connection>);
 
 /// What makes version n + 1 of the index out of version n. Only ever added to: state folders of
 /// older versions go through the steps that they lack.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     FIRST,
     super::blob_places::SCHEMA,
     super::results::ADD_CONTENT_KEYS,
     super::space::ADD_EVICTED,
     super::space::ADD_KIND,
+    super::copied::SCHEMA,
 ];
 
 const FIRST: &str = "

@@ -152,6 +152,7 @@ impl Store {
         let doomed = self.hide(&self.layer_dir(id))?;
         let freed = doomed.map_or(Ok(0), |doomed| self.remove_hidden(&doomed))?;
         self.drop_space(SpaceItem::Layer(id), freed)?;
+        self.drop_copied(id)?;
         Ok(freed)
     }
 

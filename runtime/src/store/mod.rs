@@ -23,6 +23,7 @@
 mod audit;
 mod blob_places;
 mod blobs;
+mod copied;
 mod db;
 mod hold;
 mod layers;
