@@ -16,6 +16,13 @@ pub enum SandboxError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The program runs in a container that forbids namespaces and mounts.
+    #[error(
+        "this container may not make namespaces, and a command needs them: run it with \
+         --security-opt seccomp=unconfined (and apparmor=unconfined), or as an ordinary user, or \
+         privileged; builds without commands work as it is"
+    )]
+    Confined,
     /// The child that sets up the step could not be started.
     #[error("cannot start the sandbox: {0}")]
     Start(#[source] io::Error),

@@ -71,6 +71,9 @@ pub fn run(
     if cancel.is_cancelled() {
         return Err(SandboxError::Cancelled);
     }
+    if session::without_namespaces() {
+        return Err(SandboxError::Confined);
+    }
     let task = Task {
         step,
         parent: rustix::process::getpid().as_raw_nonzero().get(),

@@ -151,7 +151,16 @@ impl Overlay<'_> {
             Err(Errno::INVAL) => self.configure(&open, upper.as_ref(), LowerSyntax::Joined),
             mounted => mounted,
         };
-        mounted.context(|| format!("mount an overlay of {} layers", self.lowers.len()))
+        mounted.context(|| {
+            let what = format!("mount an overlay of {} layers", self.lowers.len());
+            match self.upper {
+                Some((upper, _)) if is_on_overlay(upper) => format!(
+                    "{what} (the state folder lies in a container's own file system, which cannot \
+                     hold another overlay: put it on a volume)"
+                ),
+                _ => what,
+            }
+        })
     }
 
     fn configure(
@@ -205,6 +214,12 @@ impl Overlay<'_> {
         rustix::mount::unmount(spot, rustix::mount::UnmountFlags::DETACH)?;
         Ok(tree)
     }
+}
+
+/// Whether a folder is part of an overlay, which the kernel does not take as an upper.
+fn is_on_overlay(folder: &Path) -> bool {
+    const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
+    rustix::fs::statfs(folder).is_ok_and(|facts| facts.f_type as i64 == OVERLAYFS_SUPER_MAGIC)
 }
 
 /// How an overlay is told its lower layers.

@@ -23,6 +23,14 @@ use super::SandboxError;
 pub struct Session {
     rootless: bool,
     single_uid: bool,
+    mounts: Mounts,
+}
+
+/// Whether the process may mount, which every step needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mounts {
+    Allowed,
+    Forbidden,
 }
 
 impl Session {
@@ -49,17 +57,33 @@ pub fn single_uid() -> bool {
     SESSION.get().is_some_and(|s| s.single_uid)
 }
 
+/// Whether [`enter`] could not get namespaces, so that no step can run.
+pub(super) fn without_namespaces() -> bool {
+    SESSION.get().is_some_and(|s| s.mounts == Mounts::Forbidden)
+}
+
 /// Moves the process into private namespaces. Must be called while it has one thread; a second
 /// call returns the first one's session.
+///
+/// Root of a container without privileges may not make namespaces. It needs none for anything but
+/// steps, so it goes on where it is.
 pub fn enter() -> Result<Session, SandboxError> {
     if let Some(session) = SESSION.get() {
         return Ok(*session);
     }
     let (uid, gid) = (geteuid(), getegid());
+    let of_root = || session_of_root(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
     let session = if uid.is_root() && unshare(UnshareFlags::NEWNS).is_ok() {
-        session_of_root(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+        of_root()
     } else {
-        Session { rootless: true, single_uid: enter_user_namespace(uid, gid)? }
+        match enter_user_namespace(uid, gid) {
+            Ok(single_uid) => Session { rootless: true, single_uid, mounts: Mounts::Allowed },
+            Err(_) if uid.is_root() => {
+                let session = Session { mounts: Mounts::Forbidden, ..of_root() };
+                return Ok(*SESSION.get_or_init(|| session));
+            }
+            Err(error) => return Err(error),
+        }
     };
     make_mounts_private()
         .map_err(|e| SandboxError::Namespace { what: "making mounts private", source: e.into() })?;
@@ -76,6 +100,7 @@ fn session_of_root(uid_map: &str) -> Session {
         // All ids but the one that stands for "unchanged".
         rootless: users != u64::from(u32::MAX),
         single_uid: users == 1,
+        mounts: Mounts::Allowed,
     }
 }
 

@@ -1,0 +1,19 @@
+# syntax=docker/dockerfile:1
+# An image with rbc: `rbc build -t rbc .`, or any other builder.
+# For CI jobs it has a shell, git, ssh, and what a user namespace of many ids needs.
+ARG DEBIAN=bookworm
+
+FROM rust:1-${DEBIAN} AS program
+WORKDIR /src
+RUN --mount=type=bind,target=. \
+    --mount=type=cache,target=/target \
+    --mount=type=cache,target=/usr/local/cargo/registry \
+    cargo install --locked --path . --root /out --target-dir /target --no-track
+
+FROM debian:${DEBIAN}-slim
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends ca-certificates git openssh-client uidmap && \
+    rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
+COPY --from=program /out/bin/rbc /usr/local/bin/
+ENTRYPOINT ["rbc"]
+CMD ["--help"]
