@@ -1,10 +1,11 @@
 # syntax=docker/dockerfile:1
-# An image with rbc: `rbc build -t rbc .`, or any other builder.
-# For CI jobs it has a shell, git, ssh, and what a user namespace of many ids needs.
+# An image with rbc: `rbc build -t rbc .`, or with any other builder.
+# For CI jobs it has a shell, git, ssh and what a user namespace of many ids needs.
 ARG DEBIAN=bookworm
 
 FROM rust:1-${DEBIAN} AS program
 WORKDIR /src
+ENV CARGO_PROFILE_RELEASE_STRIP=true
 RUN --mount=type=bind,target=. \
     --mount=type=cache,target=/target \
     --mount=type=cache,target=/usr/local/cargo/registry \
@@ -15,5 +16,8 @@ RUN apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates git openssh-client uidmap && \
     rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache
 COPY --from=program /out/bin/rbc /usr/local/bin/
+# A step needs its state on a volume: an overlay cannot lie on a container's own overlay.
+ENV RBC_ROOT=/var/lib/rbc
+VOLUME /var/lib/rbc
 ENTRYPOINT ["rbc"]
 CMD ["--help"]
