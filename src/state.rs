@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rbc_runtime::{layer, sandbox, store::Store, upkeep::Limit};
+use rbc_runtime::{sandbox, store::Store, upkeep::Limit};
 
 use crate::{commands::Failure, config::Config};
 
@@ -53,10 +53,7 @@ fn enter(root: Option<&Path>) -> Result<PathBuf> {
         Some(root) => std::path::absolute(root).context("cannot find the state folder")?,
         None => default_root()?,
     };
-    let session = sandbox::enter().context("cannot enter a namespace of its own")?;
-    if session.single_uid() {
-        layer::owner::assume_single_user();
-    }
+    sandbox::enter().context("cannot enter a namespace of its own")?;
     Ok(root)
 }
 

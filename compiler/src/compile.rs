@@ -47,8 +47,8 @@ pub struct Compiled {
 /// use std::sync::Arc;
 ///
 /// use rbc_compiler::{
-///     CompileOptions, GitRequest, HttpRequest, ImageRequest, NamedContext, ResolveError,
-///     ResolvedHttp, ResolvedImage, Resolver, compile, syntax::SourceFile,
+///     CompileOptions, ImageRequest, ResolveError, ResolvedImage, Resolver, compile,
+///     syntax::SourceFile,
 /// };
 /// use rbc_ir::{Digest, ImageConfig, Platform, Selection};
 ///
@@ -67,17 +67,8 @@ pub struct Compiled {
 ///             config: ImageConfig::default(),
 ///         })
 ///     }
-///     fn named_context(&self, name: &str) -> Result<NamedContext, ResolveError> {
-///         Err(ResolveError::new(format!("no context {name}")))
-///     }
 ///     fn context_digest(&self, _: &str, _: &Selection) -> Result<Digest, ResolveError> {
 ///         Ok(Digest::of(b"app.c"))
-///     }
-///     fn git(&self, _: &GitRequest) -> Result<String, ResolveError> {
-///         Err(ResolveError::new("no network"))
-///     }
-///     fn http(&self, _: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
-///         Err(ResolveError::new("no network"))
 ///     }
 /// }
 ///

@@ -5,10 +5,14 @@ use rbc_ir::{Digest, ImageConfig, ImageLocation, Platform, Selection};
 
 use crate::options::Pull;
 
-/// Looks up what a Dockerfile refers to.
+/// Looks up what a Dockerfile refers to. Whatever an implementation leaves out is refused where a
+/// Dockerfile asks for it, so `impl Resolver for Nowhere {}` compiles what needs nothing from
+/// outside.
 pub trait Resolver {
     /// Finds an image and reads its config.
-    fn image(&self, request: &ImageRequest) -> Result<ResolvedImage, ResolveError>;
+    fn image(&self, request: &ImageRequest) -> Result<ResolvedImage, ResolveError> {
+        Err(ResolveError::new(format!("{}: no images can be had here", request.reference)))
+    }
 
     /// Finds several images that do not depend on each other; the answers are in the order of the
     /// requests. Worth overriding where a look-up waits for the network.
@@ -18,18 +22,26 @@ pub trait Resolver {
 
     /// What the named context stands for. Only asked for names of
     /// [`CompileOptions::named_contexts`](crate::CompileOptions::named_contexts).
-    fn named_context(&self, name: &str) -> Result<NamedContext, ResolveError>;
+    fn named_context(&self, name: &str) -> Result<NamedContext, ResolveError> {
+        Err(ResolveError::new(format!("there is no build context {name:?}")))
+    }
 
     /// Merkle digest of what a selection takes from a local context; the empty name is the main
     /// build context. A named path that is missing is an error whose text holds
     /// `"/PATH": not found`; a pattern that matches nothing is none.
-    fn context_digest(&self, name: &str, selection: &Selection) -> Result<Digest, ResolveError>;
+    fn context_digest(&self, _name: &str, _selection: &Selection) -> Result<Digest, ResolveError> {
+        Err(ResolveError::new("there is no build context"))
+    }
 
     /// Resolves a git reference to a commit (40 or 64 hexadecimal digits).
-    fn git(&self, request: &GitRequest) -> Result<String, ResolveError>;
+    fn git(&self, request: &GitRequest) -> Result<String, ResolveError> {
+        Err(ResolveError::new(format!("{}: git cannot be used here", request.url)))
+    }
 
     /// Fetches what is needed to pin a file at an HTTP(S) address.
-    fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError>;
+    fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
+        Err(ResolveError::new(format!("{}: the web cannot be reached from here", request.url)))
+    }
 }
 
 /// Why something cannot be resolved. Its text is shown to the user at the instruction that asked.

@@ -68,6 +68,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// An image without a name, layers or config.
+    pub fn new(platform: Platform) -> Self {
+        Self { name: String::new(), root: None, platform, config: ImageConfig::default() }
+    }
+
     /// Digest of the target: its root, platform and config.
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::new("rbc.ir.target");

@@ -6,6 +6,31 @@
 //! crate states the format so that another implementation can read it.
 //!
 //! Flow: text → syntax → stages → **graph** → schedule → snapshot → image.
+//!
+//! A graph needs no Dockerfile. This one writes a file and runs a command; its encoded form is
+//! what `rbc run` takes:
+//!
+//! ```
+//! use rbc_ir::{
+//!     Exec, Graph, GraphBuilder, Mkfile, NodeMeta, Op, Platform, Source, Target,
+//! };
+//!
+//! let platform = Platform::new("linux", "amd64", "");
+//! let named = |name: &str| NodeMeta { name: name.to_owned(), ..NodeMeta::default() };
+//! let mut builder = GraphBuilder::new();
+//! let empty = builder.add(Op::Source(Source::Scratch), vec![], None, named("scratch"))?;
+//! let notice = Op::File(Mkfile::new("/etc/motd", "built without a Dockerfile\n").into());
+//! let notice = builder.add(notice, vec![empty], None, named("write /etc/motd"))?;
+//! let check = Op::Exec(Exec::new(["/bin/check", "/etc/motd"]));
+//! let checked = builder.add(check, vec![notice], Some(platform.clone()), named("check"))?;
+//! let graph = builder.finish(vec![Target { root: Some(checked), ..Target::new(platform) }]);
+//!
+//! // The digest of a node covers its operation and all below it: it is the key of the result.
+//! assert_eq!(graph.nodes.len(), 3);
+//! let bytes = graph.encode()?;
+//! assert_eq!(Graph::decode(&bytes)?.targets[0].digest(), graph.targets[0].digest());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod builder;
 mod check_op;

@@ -166,6 +166,31 @@ pub struct Exec {
     pub shm_size: u64,
 }
 
+impl Exec {
+    /// A command as an argument vector, in `/`, as root of the image, confined, with the default
+    /// network and an empty environment.
+    pub fn new<I>(args: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        Self {
+            args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            hostname: String::new(),
+            network: Network::Default,
+            security: Security::Sandbox,
+            mounts: Vec::new(),
+            secret_env: Vec::new(),
+            extra_hosts: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: 0,
+        }
+    }
+}
+
 /// The network of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -390,6 +415,19 @@ pub struct Mkfile {
     pub data: Vec<u8>,
     /// Owner; `None` means 0:0.
     pub owner: Option<Owner>,
+}
+
+impl Mkfile {
+    /// A file of root with mode 0644.
+    pub fn new(path: impl Into<String>, data: impl Into<Vec<u8>>) -> Self {
+        Self { path: path.into(), mode: 0o644, data: data.into(), owner: None }
+    }
+}
+
+impl From<Mkfile> for FileOp {
+    fn from(file: Mkfile) -> Self {
+        Self { actions: vec![FileAction::Mkfile(file)] }
+    }
 }
 
 /// Removes a path and all below it.

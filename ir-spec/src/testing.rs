@@ -6,36 +6,12 @@ use crate::*;
 
 /// An exec node's operation with nothing but arguments.
 pub(crate) fn exec(args: &[&str]) -> Op {
-    Op::Exec(plain_exec(args))
-}
-
-fn plain_exec(args: &[&str]) -> Exec {
-    Exec {
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        env: Vec::new(),
-        cwd: "/".to_owned(),
-        user: String::new(),
-        hostname: String::new(),
-        network: Network::Default,
-        security: Security::Sandbox,
-        mounts: Vec::new(),
-        secret_env: Vec::new(),
-        extra_hosts: Vec::new(),
-        ulimits: Vec::new(),
-        shm_size: 0,
-    }
+    Op::Exec(Exec::new(args.iter().copied()))
 }
 
 /// Writes one file.
 pub(crate) fn mkfile(path: &str, data: &[u8]) -> Op {
-    Op::File(FileOp {
-        actions: vec![FileAction::Mkfile(Mkfile {
-            path: path.to_owned(),
-            mode: 0o644,
-            data: data.to_vec(),
-            owner: None,
-        })],
-    })
+    Op::File(Mkfile::new(path, data).into())
 }
 
 /// A target that ends in `root`.
@@ -43,8 +19,7 @@ pub(crate) fn target(root: Option<Input>) -> Target {
     Target {
         name: "final".to_owned(),
         root,
-        platform: Platform::new("linux", "amd64", ""),
-        config: ImageConfig::default(),
+        ..Target::new(Platform::new("linux", "amd64", ""))
     }
 }
 
@@ -137,7 +112,7 @@ pub(crate) fn everything() -> Graph {
         extra_hosts: vec![ExtraHost { host: text("h"), ip: text("::1") }],
         ulimits: vec![Ulimit { name: text("nofile"), soft: 10, hard: -1 }],
         shm_size: 1 << 33,
-        ..plain_exec(&["/bin/sh", "-c", "x"])
+        ..Exec::new(["/bin/sh", "-c", "x"])
     };
     let run = add(Op::Exec(run), &[alpine, context, scratch]);
     let owner = |user, group| Some(Owner { user, group });
@@ -246,7 +221,7 @@ pub(crate) fn graphs() -> impl Strategy<Value = Graph> {
                     1 => (Op::Diff, inputs[..2].to_vec()),
                     2 => (mkfile(&format!("/{}", words[0]), &data), inputs),
                     3 => {
-                        let mut run = plain_exec(&[]);
+                        let mut run = Exec::new([""; 0]);
                         run.args = words.clone();
                         run.shm_size = big;
                         run.mounts.push(Mount {

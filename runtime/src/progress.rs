@@ -90,6 +90,12 @@ pub trait EventSink: Sync {
     fn event(&self, event: Event<'_>);
 }
 
+impl<F: Fn(Event<'_>) + Sync> EventSink for F {
+    fn event(&self, event: Event<'_>) {
+        self(event);
+    }
+}
+
 /// Drops every event.
 pub struct Silent;
 

@@ -39,7 +39,7 @@ use crate::{
     history::{self, Builds, Journal},
     image::{ImageError, ReferenceError},
     layer::LayerError,
-    progress::{Event, EventSink, StepId},
+    progress::{Event, EventSink, Silent, StepId},
     registry::{Client, RegistryError},
     sandbox::{Cancel, Exit, SandboxError},
     source::{git::GitError, http::HttpError},
@@ -77,6 +77,30 @@ pub struct BuildOptions<'a> {
     pub on_failure: Option<&'a (dyn Fn(&FailedCommand) + Sync)>,
     /// Is told of each layer that a target will contain, as soon as it is there.
     pub on_layer: Option<&'a (dyn Fn(&LayerId) + Sync)>,
+}
+
+impl<'a> BuildOptions<'a> {
+    /// Options of a build without secrets, agents and events, with a step for each processor.
+    pub fn new(
+        contexts: &'a Contexts,
+        registry: &'a Client,
+        journal: &'a Journal,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self {
+            contexts,
+            oci_layouts: HashMap::new(),
+            secrets: HashMap::new(),
+            ssh_agents: HashMap::new(),
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            events: &Silent,
+            cancel,
+            registry,
+            journal,
+            limit: None,
+            on_failure: None,
+        }
+    }
 }
 
 /// What a build has made.

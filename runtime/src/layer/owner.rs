@@ -24,7 +24,7 @@ pub(crate) const RECORD: &str = "user.rbc.owner";
 static SINGLE_USER: AtomicBool = AtomicBool::new(false);
 
 /// Says that this process runs in a user namespace with a single user.
-pub fn assume_single_user() {
+pub(crate) fn assume_single_user() {
     SINGLE_USER.store(true, Ordering::Relaxed);
 }
 

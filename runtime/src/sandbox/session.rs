@@ -87,6 +87,9 @@ pub fn enter() -> Result<Session, SandboxError> {
     };
     make_mounts_private()
         .map_err(|e| SandboxError::Namespace { what: "making mounts private", source: e.into() })?;
+    if session.single_uid {
+        crate::layer::owner::assume_single_user();
+    }
     Ok(*SESSION.get_or_init(|| session))
 }
 
