@@ -16,11 +16,7 @@ pub(crate) fn mkfile(path: &str, data: &[u8]) -> Op {
 
 /// A target that ends in `root`.
 pub(crate) fn target(root: Option<Input>) -> Target {
-    Target {
-        name: "final".to_owned(),
-        root,
-        ..Target::new(Platform::new("linux", "amd64", ""))
-    }
+    Target { name: "final".to_owned(), root, ..Target::new(Platform::new("linux", "amd64", "")) }
 }
 
 /// A graph that has every operation, every kind of source, mount and file action, and a value in

@@ -212,11 +212,11 @@ fn run_and_export(
         on_failure: flags.debug_shell.is_some().then_some(&show_failed),
         on_layer: Some(&add_ahead),
     };
-    let built = match ahead.during(|| run_graph(store, graph, &options)) {
+    let built = match ahead.during(|| run_graph(store, graph, &options).map_err(Box::new)) {
         Ok(built) => built,
         Err(error) => {
             sink.finish();
-            return Err(report::build_failure(graph, error));
+            return Err(report::build_failure(graph, *error));
         }
     };
     let origins = match origins(store, graph, &built.targets, &outputs, &options) {

@@ -1,6 +1,6 @@
 //! `rbc report`: one page about one build, with nothing outside of it.
 //!
-//! [`gather`] puts together what the page shows: the record of the build, why steps missed, logs,
+//! [`gather()`] puts together what the page shows: the record of the build, why steps missed, logs,
 //! and what is left of the layers in the store. [`page`] writes it. Everything that comes from a
 //! Dockerfile, a file name or a log goes through [`Escaped`](crate::picture::Escaped), and the page
 //! forbids itself all scripts and styles but its own.

@@ -99,6 +99,7 @@ impl<'a> BuildOptions<'a> {
             journal,
             limit: None,
             on_failure: None,
+            on_layer: None,
         }
     }
 }

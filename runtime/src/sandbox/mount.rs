@@ -219,7 +219,7 @@ impl Overlay<'_> {
 /// Whether a folder is part of an overlay, which the kernel does not take as an upper.
 fn is_on_overlay(folder: &Path) -> bool {
     const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
-    rustix::fs::statfs(folder).is_ok_and(|facts| facts.f_type as i64 == OVERLAYFS_SUPER_MAGIC)
+    rustix::fs::statfs(folder).is_ok_and(|facts| facts.f_type == OVERLAYFS_SUPER_MAGIC)
 }
 
 /// How an overlay is told its lower layers.

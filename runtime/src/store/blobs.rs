@@ -117,7 +117,7 @@ impl Blobs {
         Ok(digest)
     }
 
-    /// Removes a blob. Only for a caller that has [taken](super::Store::nothing_taken) it, or for a
+    /// Removes a blob. Only for a caller that has taken it (`Store::nothing_taken`), or for a
     /// blob found damaged.
     pub fn remove(&self, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
