@@ -99,11 +99,17 @@ fn only_the_last_builds_are_kept() {
     }
     let stale = bench.root().join("logs/19990101-000000-000-001");
     fs::create_dir(&stale).unwrap();
+    // Neither has a record: one was killed long ago, the other may be running.
+    let [killed, running] = ["19980101-000000-000-1", "19980101-000000-000-2"]
+        .map(|id| bench.root().join("logs").join(id));
+    fs::create_dir(&killed).unwrap();
+    fs::create_dir(&running).unwrap();
+    fs::File::open(&killed).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     bench.rbc("build c").ok();
     let left = bench.rbc("history -q").ok().stdout;
     assert_eq!(left.lines().count(), 100);
     assert!(left.contains(&first), "{left}");
-    assert!(!stale.exists());
+    assert!(!stale.exists() && !killed.exists() && running.exists());
     assert_eq!(fs::read_dir(builds.join("listings")).unwrap().count(), 1, "of the COPY");
 }
 

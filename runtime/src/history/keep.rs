@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rbc_ir::{Digest, Graph};
@@ -21,6 +21,8 @@ pub const KEPT: usize = 100;
 const SLACK: usize = 10;
 /// The most bytes of listings that are kept. Beyond that the oldest ones go first.
 const MAX_LISTINGS: u64 = 64 << 20;
+/// A build without a record whose logs have not grown for so long has been killed.
+const LONG_BUILD: Duration = Duration::from_secs(24 * 3600);
 /// No record or graph that this version writes is larger.
 const MAX_FILE: u64 = 512 << 20;
 
@@ -229,17 +231,23 @@ impl<'a> Builds<'a> {
         for id in old {
             remove(&self.dir().join(id))?;
         }
-        // Also logs of builds that were killed and left no record.
+        // Also logs of builds that were killed and left no record, but not those of builds that are
+        // still running.
         let oldest = kept.last();
+        let is_abandoned = |id: &str| {
+            let changed = fs::metadata(self.log_dir(id)).and_then(|facts| facts.modified());
+            let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+            oldest.is_some_and(|oldest| id < oldest.as_str()) && age.is_some_and(|a| a > LONG_BUILD)
+        };
         for id in names(&self.store.root().join("logs"))? {
-            if oldest.is_some_and(|oldest| id < *oldest) || old.contains(&id) {
+            if old.contains(&id) || is_abandoned(&id) {
                 remove(&self.log_dir(&id))?;
             }
         }
         let begun = oldest.and_then(|oldest| {
             let facts = fs::metadata(self.dir().join(oldest).join("record.json")).ok()?;
             // Listings are written before the record that uses them.
-            Some(facts.modified().ok()? - std::time::Duration::from_secs(3600))
+            Some(facts.modified().ok()? - Duration::from_secs(3600))
         });
         self.keep_listings(begun)?;
         Ok(old.len())
