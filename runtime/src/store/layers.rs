@@ -4,6 +4,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::PoisonError,
 };
 
 use rbc_ir::Digest;
@@ -84,8 +85,16 @@ impl Store {
 
     /// Whether the layer is in the store. If so it stays there until the store is closed.
     pub fn has_layer(&self, id: &LayerId) -> bool {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen().contains(id) {
+            return true;
+        }
         // What cannot be held may vanish at any time, so it counts as gone.
-        self.holds.hold(Held::Layer(id)).is_ok() && self.layer_dir(id).is_dir()
+        let there = self.holds.hold(Held::Layer(id)).is_ok() && self.layer_dir(id).is_dir();
+        if there {
+            seen().insert(id.clone());
+        }
+        there
     }
 
     /// Whether the layer is in the store at this moment.

@@ -35,9 +35,10 @@ mod session;
 mod space;
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 pub(crate) use audit::ResultRow;
@@ -173,6 +174,8 @@ pub struct Store {
     blobs: Blobs,
     session: Arc<session::Session>,
     holds: Arc<hold::Holds>,
+    /// Layers that are held and were seen: they need no second look.
+    seen: Mutex<HashSet<LayerId>>,
     /// What was wrong with the index when it was opened.
     salvaged: Option<String>,
 }
@@ -270,7 +273,7 @@ impl Store {
         let holds = Arc::new(holds);
         let db = Arc::new(db);
         let blobs = Blobs::new(root.join("blobs/sha256"), &session, &holds, &db);
-        Self { root, db, blobs, session, holds, salvaged: None }
+        Self { root, db, blobs, session, holds, seen: Mutex::default(), salvaged: None }
     }
 
     /// For an evictor: takes what nobody uses, piece by piece.
@@ -288,6 +291,7 @@ impl Store {
 
     /// Lets go of all that this process holds. What it has looked up may vanish from now on.
     pub(crate) fn let_go(&self) -> Result<()> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.holds.let_go()
     }
 
