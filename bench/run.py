@@ -1,148 +1,142 @@
 #!/usr/bin/env python3
 """Times rbc beside installed peers in one run and prints ratios of medians.
 
-    bench/run.py [--rbc PATH] [--runs N] [--markdown FILE] [WORKLOAD ...]
+    bench/run.py [--rbc PATH] [--runs N] [--quick] [--markdown FILE] [--svg FILE] [WORKLOAD ...]
 
-Workloads:
-    steps     50 RUN steps of `true`, from an empty cache
-    warm      nothing changed, a context of 20,000 files
-    copy      cold COPY of 20,000 files
-    parallel  two independent stages of `sleep 2`
-
-The peer is Debian's `buildah bud --layers`; it is skipped, saying so, where it is absent. Every
-measurement starts from the same state: a fresh copy of the work folder, base image loaded. Ratios
-above 1 say how many times longer the peer takes. Absolute times are printed only to judge the
-expectations: they belong to the machine, not to the program.
+Workloads are in workloads.py, builders in builders.py: Debian's buildah (`bud --layers`) and the
+BuildKit in Debian's docker.io, whose daemon is started for the run with its own state (root). What is
+not installed is skipped, saying so. The builders take turns, so that a busy moment of the machine
+hits all. A ratio above 1 says how many times longer the peer takes. Absolute times are printed only to
+judge the spread: they belong to the machine, not to the program. The last row compares the largest
+resident set; of BuildKit it is that of its daemon alone, without containerd.
 """
-import argparse, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, pathlib, shutil, statistics, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "conformance"))
 import images  # noqa: E402  (the maker of the base image)
+from builders import BuildKit, Buildah, Failed, Rbc  # noqa: E402
+from chart import chart  # noqa: E402
+from workloads import all_of  # noqa: E402
 
 
-class Rbc:
-    name = "rbc"
-
-    def __init__(self, program, work):
-        self.program, self.root = program, work / "rbc-state"
-        self.env = dict(os.environ, RBC_ROOT=str(self.root))
-
-    def reset(self, base):
-        shutil.rmtree(self.root, ignore_errors=True)
-        self.quiet([self.program, "load", "--input", str(base)])
-
-    def quiet(self, command):
-        subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-    def build(self, context):
-        self.quiet([self.program, "build", "--progress", "quiet", "-t", "bench:latest", str(context)])
-
-
-class Buildah:
-    name = "buildah"
-
-    def __init__(self, work):
-        self.root = work / "buildah-state"
-        self.base = ["buildah", "--root", str(self.root), "--runroot", str(work / "buildah-run")]
-        # Without a container runtime that this kernel's cgroups please, chroot is the quickest.
-        self.isolation = ["--isolation", "chroot"]
-
-    def reset(self, base):
-        if self.root.exists():
-            subprocess.run([*self.base, "rmi", "--all", "--force"], capture_output=True)
-        self.quiet([*self.base, "pull", "-q", "oci-archive:" + str(base)])
-
-    def quiet(self, command):
-        p = subprocess.run(command, capture_output=True, text=True)
-        if p.returncode:
-            raise RuntimeError("%s: %s" % (" ".join(command[:6]), p.stderr.strip()[-300:]))
-
-    def build(self, context):
-        self.quiet([*self.base, "bud", *self.isolation, "--layers", "--pull-never", "-t", "bench", str(context)])
-
-
-def tree(folder, files):
-    for n in range(files):
-        path = folder / "src" / ("d%03d" % (n // 100)) / ("f%05d.txt" % n)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("file %d\n" % n * 20)
-
-
-def steps(folder):
-    (folder / "Dockerfile").write_text("FROM busybox\n" + "".join(
-        "RUN true # %d\n" % n for n in range(50)))
-
-
-def copy(folder):
-    tree(folder, 20000)
-    (folder / "Dockerfile").write_text("FROM busybox\nCOPY src /src\n")
-
-
-def parallel(folder):
-    (folder / "Dockerfile").write_text(
-        "FROM busybox AS a\nRUN sleep 2; echo a > /a\nFROM busybox AS b\nRUN sleep 2; echo b > /b\n"
-        "FROM busybox\nCOPY --from=a /a /a\nCOPY --from=b /b /b\n")
-
-
-WORKLOADS = {"steps": (steps, False), "warm": (copy, True), "copy": (copy, False), "parallel": (parallel, False)}
-
-
-def measure(builder, base, context, warm, runs):
-    times = []
-    for run in range(runs):
-        if not warm or run == 0:
+def timed(builder, workload, base, context, run):
+    """Seconds of one build."""
+    if workload.cold or (workload.export and run):
+        builder.reset(base)
+    if not workload.cold:
+        if run == 0:
             builder.reset(base)
-        if warm and run == 0:
-            builder.build(context)
-            builder.build(context)
-        begin = time.monotonic()
-        builder.build(context)
-        times.append(time.monotonic() - begin)
+            builder.build(context, None)
+        if workload.edit:
+            workload.edit(context, run)
+        else:
+            builder.build(context, None)
+    builder.begin()
+    begin = time.monotonic()
+    builder.build(context, workload.export)
+    seconds = time.monotonic() - begin
+    builder.end()
+    return seconds
+
+
+def measure(builders, workload, base, work, runs):
+    """Seconds of each run by builder; no entry for one that cannot do it."""
+    times = {builder.name: [] for builder in builders}
+    contexts = {}
+    for builder in builders:
+        contexts[builder.name] = work / (workload.name + "-" + builder.name)
+        contexts[builder.name].mkdir()
+        workload.lay_out(contexts[builder.name])
+    for run in range(runs):
+        for builder in builders:
+            if builder.name not in times:
+                continue
+            try:
+                times[builder.name].append(timed(builder, workload, base, contexts[builder.name], run))
+            except Failed as e:
+                print("%s: %s is skipped: %s" % (workload.name, builder.name, e), file=sys.stderr)
+                del times[builder.name]
+    for context in contexts.values():
+        shutil.rmtree(context)
     return times
+
+
+def begin(work, rbc):
+    """The builders that are there."""
+    builders = [Rbc(rbc, work)]
+    for kind, program in ((Buildah, "buildah"), (BuildKit, "dockerd")):
+        try:
+            if not shutil.which(program):
+                raise Failed("%s is not installed" % program)
+            builders.append(kind(work))
+        except Failed as e:
+            print("%s is skipped: %s" % (kind.name, e), file=sys.stderr)
+    return builders
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--rbc", default="target/release/rbc")
     ap.add_argument("--runs", type=int, default=5)
+    ap.add_argument("--quick", action="store_true", help="2,000 files and 64 MB in place of 20,000 and 1,024")
     ap.add_argument("--markdown", help="also write the table to this file")
+    ap.add_argument("--svg", help="write a plot of the ratios to this file")
     ap.add_argument("workloads", nargs="*", metavar="WORKLOAD")
     opt = ap.parse_args()
-    lines = ["| workload | rbc median (spread) | peer median (spread) | peer / rbc |", "| --- | --- | --- | --- |"]
-    show = lambda t: "%.3f s (%.3f–%.3f)" % (statistics.median(t), min(t), max(t))
+    workloads = all_of(*((2000, 64) if opt.quick else (20000, 1024)))
+    unknown = set(opt.workloads) - {w.name for w in workloads}
+    if unknown:
+        ap.error("no such workload: " + ", ".join(sorted(unknown)))
     with tempfile.TemporaryDirectory() as tmp:
         work = pathlib.Path(tmp)
         images.make(work / "images")
-        # buildah names an archive's image by its annotation.
         base = work / "images" / "busybox.oci.tar"
-        peers = []
-        if shutil.which("buildah"):
-            peers.append(Buildah(work))
-        else:
-            print("buildah is not installed: skipped", file=sys.stderr)
-        for name in opt.workloads or WORKLOADS:
-            lay_out, warm = WORKLOADS[name]
-            context = work / name
-            context.mkdir()
-            lay_out(context)
-            ours = measure(Rbc(str(pathlib.Path(opt.rbc).resolve()), work), base, context, warm, opt.runs)
-            if not peers:
-                lines.append("| %s | %s | – | – |" % (name, show(ours)))
-            for peer in peers:
-                try:
-                    theirs = measure(peer, base, context, warm, max(1, opt.runs // 2))
-                except RuntimeError as e:
-                    print("%s failed on %s, skipped: %s" % (peer.name, name, e), file=sys.stderr)
-                    lines.append("| %s | %s | failed | – |" % (name, show(ours)))
-                    continue
-                ratio = statistics.median(theirs) / statistics.median(ours)
-                lines.append("| %s | %s | %s | %.1f |" % (name, show(ours), show(theirs), ratio))
-            print(lines[-1], file=sys.stderr)
-    text = "\n".join(lines) + "\n"
+        builders = begin(work, opt.rbc)
+        try:
+            ours = builders[0]
+            ours.reset(base)
+            ours.run([ours.program, "save", "--output", str(work / "images" / "busybox.docker.tar"), "busybox"])
+            rows = []
+            for workload in workloads:
+                if not opt.workloads or workload.name in opt.workloads:
+                    rows.append((workload, measure(builders, workload, base, work, opt.runs)))
+                    print(row(*rows[-1], builders), file=sys.stderr)
+        finally:
+            for builder in builders:
+                builder.close()
+    names = [builder.name for builder in builders]
+    text = "| workload | %s |\n|%s\n" % (" | ".join(names), " --- |" * (len(names) + 1))
+    text += "".join(row(*r, builders) + "\n" for r in rows)
+    text += "| peak memory | " + " | ".join(
+        ["%d MB" % (builders[0].peak >> 10)]
+        + ["%.1f × (%d MB)" % (b.peak / builders[0].peak, b.peak >> 10) for b in builders[1:]]) + " |\n"
     print(text, end="")
     if opt.markdown:
         pathlib.Path(opt.markdown).write_text(text)
+    if opt.svg:
+        bars = [(w.says, [(b.name, ratio(times, b, builders[0])) for b in builders[1:]]) for w, times in rows]
+        bars.append(("peak memory", [(b.name, b.peak / builders[0].peak) for b in builders[1:]]))
+        pathlib.Path(opt.svg).write_text(chart(bars))
+
+
+def ratio(times, peer, ours):
+    if peer.name not in times or ours.name not in times:
+        return None
+    return statistics.median(times[peer.name]) / statistics.median(times[ours.name])
+
+
+def row(workload, times, builders):
+    def cell(builder):
+        if builder.name not in times:
+            return "–"
+        t = times[builder.name]
+        spread = "%.3f s (%.3f–%.3f)" % (statistics.median(t), min(t), max(t))
+        if builder is builders[0]:
+            return spread
+        of = ratio(times, builder, builders[0])
+        return spread if of is None else "**%.1f ×** %s" % (of, spread)
+    return "| %s | %s |" % (workload.says, " | ".join(cell(builder) for builder in builders))
 
 
 if __name__ == "__main__":
