@@ -23,7 +23,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     // In a process that was started as a step's child this never returns.
     rbc_runtime::sandbox::init();
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::parse_from(cli::switches::settle(std::env::args_os()));
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

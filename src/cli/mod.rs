@@ -4,6 +4,7 @@ mod build;
 mod history;
 mod registry;
 mod state;
+pub mod switches;
 pub mod values;
 
 use std::path::PathBuf;

@@ -73,20 +73,27 @@ pub fn call(text: &str) -> Result<Call, String> {
 
 /// A number of bytes with an optional unit, in powers of 1024 as in docker.
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "want bytes, or a number with b, k, m or g, such as 64m".to_owned();
+    let wrong = || "want bytes, or a number with b, k, m, g or t, such as 64m or 1.5g".to_owned();
     let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = lower[digits.len()..].trim_end_matches('b').trim_end_matches('i');
+    let unit_at = lower.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(unit_at);
     let shift = match unit {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
         _ => return Err(wrong()),
     };
-    let number: u64 = digits.trim().parse().map_err(|_| wrong())?;
-    number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(wrong)
+    let number = number.trim_end();
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_shl(shift).filter(|n| n >> shift == whole).ok_or_else(wrong);
+    }
+    let plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let bytes = number.parse::<f64>().ok().filter(|_| plain).ok_or_else(wrong)?;
+    let bytes = bytes * (1u64 << shift) as f64;
+    // Beyond this, not every number of bytes can be told apart.
+    if bytes < (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
 /// A time span: numbers with units, as in `1h30m`, and days.
@@ -351,10 +358,24 @@ mod tests {
             ("1g", 1 << 30),
             ("2KB", 2048),
             ("1GiB", 1 << 30),
+            ("1.5m", 3 << 19),
+            ("0.5 g", 1 << 29),
+            ("7b", 7),
         ] {
             assert_eq!(size(text), Ok(want), "{text}");
         }
-        for text in ["", "m", "-1", "1x", "1.5m", "99999999999999999999", "17179869184g"] {
+        for text in [
+            "",
+            "m",
+            "-1",
+            "1x",
+            "64bbb",
+            "1ib",
+            "1e3k",
+            "1.2.3m",
+            "99999999999999999999",
+            "17179869184g",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }
