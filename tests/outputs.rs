@@ -178,3 +178,16 @@ fn an_archive_whose_reader_goes_away_is_a_failure() {
     drop(save.stdout.take());
     assert_eq!(save.wait().unwrap().code(), Some(1));
 }
+
+#[test]
+fn a_file_that_cannot_be_written_at_the_end_is_told_at_the_start() {
+    let bench = Bench::with_busybox();
+    bench.write("Dockerfile", "FROM busybox\nRUN true\n");
+    for option in ["--iidfile", "--metadata-file"] {
+        let run = bench.rbc(&format!("build {option} nowhere/id ."));
+        let run = run.fails(2, &format!("{option}: there is no folder nowhere"));
+        assert!(!run.stderr.contains("RUN true"), "{}", run.stderr);
+    }
+    bench.rbc("build --pull=false --no-cache=true --iidfile=id -q=true .").ok();
+    assert!(bench.read("id").starts_with("sha256:"));
+}

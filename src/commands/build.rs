@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::Write,
     os::unix::fs::FileTypeExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -112,6 +112,16 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
 fn check(flags: &BuildFlags) -> Outcome {
     if let Some(option) = flags.unsupported.given() {
         return Err(Failure::Usage(format!("{option} is not supported yet")));
+    }
+    for (option, path) in [("--iidfile", &flags.iidfile), ("--metadata-file", &flags.metadata_file)]
+    {
+        let folder = path.as_deref().and_then(Path::parent).filter(|p| !p.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failure::Usage(format!(
+                "{option}: there is no folder {}",
+                folder.display()
+            )));
+        }
     }
     let outputs = outputs(flags);
     check_pushes(&outputs, &names(flags)?)?;
