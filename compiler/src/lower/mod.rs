@@ -90,7 +90,8 @@ enum Root {
 struct State {
     root: Root,
     settings: Settings,
-    /// ARG and ENV together: the latest of a name wins.
+    /// ARG and ENV together in the order in which they were last set, as commands see them. (The
+    /// image's own environment keeps the order in which they were first set.)
     env: IndexMap<String, String>,
     /// Names that ARG declared, with the values that history shows.
     build_args: IndexMap<String, Option<String>>,
@@ -100,6 +101,14 @@ struct State {
     image_platform: Platform,
     /// Whether a WORKDIR of this Dockerfile has been met.
     workdir_is_set: bool,
+}
+
+impl State {
+    /// Sets a variable of ARG or ENV, which makes it the last one.
+    fn set(&mut self, name: String, value: String) {
+        self.env.shift_remove(&name);
+        self.env.insert(name, value);
+    }
 }
 
 /// The result of a stage.
@@ -233,9 +242,12 @@ impl Lowering<'_, '_> {
             state.settings.env.insert("PATH".to_owned(), DEFAULT_PATH.to_owned());
         }
         // The image's own variables count again, over what ARGs of the base stage left.
-        for (name, value) in &state.settings.env {
-            state.env.insert(name.clone(), value.clone());
-        }
+        let left = std::mem::take(&mut state.env);
+        let left = left.into_iter().filter(|(name, _)| !state.settings.env.contains_key(name));
+        state.env = left.collect();
+        state
+            .env
+            .extend(state.settings.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         if !state.settings.working_dir.is_empty() {
             let dir = &state.settings.working_dir;
             state.settings.working_dir = path::workdir(dir, dir);

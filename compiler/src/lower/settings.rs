@@ -107,7 +107,7 @@ impl Lowering<'_, '_> {
         for ((name, value), pair) in values.into_iter().zip(pairs) {
             self.lint.secret_name(instruction, "ENV", &name, pair.key.span);
             created_by.push_str(&format!(" {name}={value}"));
-            current.state.env.insert(name.clone(), value.clone());
+            current.state.set(name.clone(), value.clone());
             current.state.settings.env.insert(name, value);
         }
         current.commit(created_by, false);
@@ -157,7 +157,7 @@ impl Lowering<'_, '_> {
                     name.as_str(),
                     "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE"
                 ) {
-                    current.state.env.insert(name.clone(), value.clone());
+                    current.state.set(name.clone(), value.clone());
                 }
             }
             current.state.build_args.insert(name.clone(), value);

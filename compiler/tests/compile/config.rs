@@ -101,6 +101,25 @@ fn the_latest_of_arg_and_env_wins() {
 }
 
 #[test]
+fn commands_see_variables_in_the_order_of_their_last_setting() {
+    let text = "FROM busybox AS a\nARG A=1\nENV E=1\nENV F=1\nENV PATH=/x\nENV E=2\nRUN one\nFROM a\nRUN two\n";
+    let compiled = World::new().compile(text, &options());
+    let seen: Vec<String> = compiled
+        .graph
+        .nodes
+        .values()
+        .filter_map(|node| match &node.op {
+            rbc_ir::Op::Exec(exec) => Some(exec.env.join(" ")),
+            _ => None,
+        })
+        .collect();
+    // A stage begins with the image's environment, after what is left of its base's arguments.
+    assert_eq!(seen, ["A=1 F=1 PATH=/x E=2", "A=1 PATH=/x E=2 F=1"]);
+    let env = &compiled.graph.targets[0].config.config.env;
+    assert_eq!(env, &["PATH=/x", "E=2", "F=1"]);
+}
+
+#[test]
 fn a_child_stage_takes_env_before_an_inherited_arg() {
     let text = "FROM busybox AS a\nENV V=env\nARG V=arg\nARG W=w\nFROM a\nLABEL got=\"$V$W\"\n";
     let compiled = World::new().compile(text, &options());
