@@ -29,7 +29,10 @@ pub(crate) fn quoted(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\u{b}' => out.push_str("\\v"),
             c if c < ' ' || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c.is_control() || (c.is_whitespace() && c != ' ') => {
+            c if c > '\u{ffff}' && is_invisible(c) => {
+                out.push_str(&format!("\\U{:08x}", u32::from(c)));
+            }
+            c if c.is_control() || (c.is_whitespace() && c != ' ') || is_invisible(c) => {
                 out.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
             c => out.push(c),
@@ -37,6 +40,15 @@ pub(crate) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// The characters of format (Unicode's category Cf) and for private use, which Go does not print.
+fn is_invisible(c: char) -> bool {
+    matches!(u32::from(c),
+        0xad | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2 | 0x180e
+        | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x2064 | 0x2066..=0x206f | 0xe000..=0xf8ff
+        | 0xfeff | 0xfff9..=0xfffb | 0x110bd | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3
+        | 0x1d173..=0x1d17a | 0xe0001 | 0xe0020..=0xe007f | 0xf0000..)
 }
 
 /// `%+v` of a health check.
@@ -105,6 +117,10 @@ mod tests {
     #[test]
     fn strings_are_quoted_as_in_go() {
         assert_eq!(quoted("a \"b\"\\\n\u{1}é"), r#""a \"b\"\\\n\x01é""#);
+        assert_eq!(
+            quoted("\u{feff}\u{200b}\u{301}\u{e0001}"),
+            "\"\\ufeff\\u200b\u{301}\\U000e0001\""
+        );
         assert_eq!(quoted_list(&["a".into(), "b c".into()]), r#"["a" "b c"]"#);
     }
 }

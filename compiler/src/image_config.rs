@@ -100,6 +100,13 @@ impl Settings {
     }
 }
 
+/// Variables of a command as `NAME=value`. `ENV $UNSET=value` sets one without a name, which an image
+/// can have and a process cannot.
+pub(crate) fn environment_of_commands(variables: &IndexMap<String, String>) -> Vec<String> {
+    let named = variables.iter().filter(|(name, _)| !name.is_empty());
+    named.map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 /// Variables as `NAME=value`.
 pub(crate) fn environment(variables: &IndexMap<String, String>) -> Vec<String> {
     variables.iter().map(|(name, value)| format!("{name}={value}")).collect()

@@ -5,7 +5,7 @@ use rbc_ir::{Exec, Mount, MountKind, Network, Op, SecretEnv, Security};
 use super::{Current, Lowering, Root, inputs::Inputs, step_name};
 use crate::{
     diagnostic::Diagnostic,
-    image_config::environment,
+    image_config::environment_of_commands,
     instruction::{CommandLine, Instruction, Run},
     options::Entitlement,
     path,
@@ -63,7 +63,7 @@ impl Lowering<'_, '_> {
         meta.cgroup_parent = self.job.options.cgroup_parent.clone();
         let exec = Exec {
             args: line.args.clone(),
-            env: environment(&current.state.env),
+            env: environment_of_commands(&current.state.env),
             cwd: path::clean(current.cwd()),
             user: current.state.settings.user.clone(),
             hostname: self.job.options.hostname.clone(),

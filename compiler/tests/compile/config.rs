@@ -120,6 +120,12 @@ fn commands_see_variables_in_the_order_of_their_last_setting() {
 }
 
 #[test]
+fn a_variable_without_a_name_is_kept_from_commands() {
+    let compiled = World::new().compile("FROM busybox\nENV $UNSET=1 A=2\nRUN one\n", &options());
+    assert_eq!(compiled.graph.targets[0].config.config.env, ["PATH=/bin", "=1", "A=2"]);
+}
+
+#[test]
 fn a_child_stage_takes_env_before_an_inherited_arg() {
     let text = "FROM busybox AS a\nENV V=env\nARG V=arg\nARG W=w\nFROM a\nLABEL got=\"$V$W\"\n";
     let compiled = World::new().compile(text, &options());
