@@ -107,7 +107,12 @@ impl Lowering<'_, '_> {
         inputs: &mut Inputs,
     ) -> Result<Mount, Diagnostic> {
         let path = path::source(&options.source);
+        // As in BuildKit, an owner or a mode goes with a new folder and not with a copy: it is a
+        // part of a source that decides where both are given, else the new folder.
+        let whole = path == "/";
+        let changed = options.mode.is_some() || options.uid.is_some() || options.gid.is_some();
         let input = match source {
+            Some(_) if whole && changed => None,
             Some(source) => {
                 let root = self.mounted_root(current, at, options, source)?;
                 match root {
@@ -134,7 +139,7 @@ impl Lowering<'_, '_> {
                 sharing: options.sharing.unwrap_or_default(),
                 input,
                 source: path,
-                mode: options.mode.unwrap_or(0o755),
+                mode: options.mode.unwrap_or(0o755) & 0o777,
                 uid: options.uid.unwrap_or(0),
                 gid: options.gid.unwrap_or(0),
             },

@@ -37,12 +37,13 @@ impl Lowering<'_, '_> {
         let line = command_line(current, run, instruction.escape);
         let network = self.network(instruction, run)?;
         self.check_security(instruction, run)?;
-        if let Some(device) = run.devices.iter().find(|device| device.required) {
+        if let Some(device) = run.devices.first() {
             return Err(Diagnostic::error(
                 "device",
-                format!("device {:?} is required, but rbc hands no devices to steps", device.name),
+                format!("cannot give the step device {:?}: rbc hands out no devices", device.name),
             )
-            .at(&instruction.source, device.span));
+            .at(&instruction.source, device.span)
+            .help("remove --device"));
         }
         let base = self.node(&current.state.root.clone(), current.stage)?;
         let mut inputs = Inputs::new(base);

@@ -24,7 +24,10 @@ pub(super) struct CacheMount {
 
 /// How a new cache folder comes to be.
 pub(super) struct CacheSpec<'a> {
+    /// The name in lists.
     pub id: &'a str,
+    /// What tells it from others; one of those with a name has just the name here.
+    pub key: &'a str,
     pub sharing: CacheSharing,
     /// Fills a new, empty folder with its first content, mode and owner.
     pub prepare: &'a dyn Fn(&Path) -> Result<(), super::BuildError>,
@@ -37,7 +40,7 @@ impl CacheMount {
         spec: &CacheSpec<'_>,
         cancel: &Cancel,
     ) -> Result<Self, super::BuildError> {
-        let name = Digest::of(spec.id.as_bytes()).hex();
+        let name = Digest::of(spec.key.as_bytes()).hex();
         let mounts = store.root().join("mounts");
         let mut number = 0;
         loop {

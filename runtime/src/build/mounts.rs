@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use rbc_ir::{CopyAction, Exec, FileAction, FileOp, MountKind, Node, SelectPath, Selection};
+use rbc_ir::{CopyAction, Exec, FileAction, FileOp, Input, MountKind, Node, SelectPath, Selection};
 
 use super::{
     BuildError,
@@ -33,7 +33,7 @@ impl StepMounts {
         exec: &Exec,
     ) -> Result<Self, BuildError> {
         let options = executor.options;
-        let mut caches: Vec<(&str, CacheMount)> = Vec::new();
+        let mut caches: Vec<(String, CacheMount)> = Vec::new();
         let mut mounts: Vec<Option<HostMount>> = Vec::with_capacity(exec.mounts.len());
         mounts.resize_with(exec.mounts.len(), || None);
         // Locked caches are taken in the order of their ids, so that two steps that want the same
@@ -56,21 +56,24 @@ impl StepMounts {
                 MountKind::Cache { id, sharing, input, source, mode, uid, gid } => {
                     // A step that mounts one cache in several places has one folder for it, and
                     // must not wait for a lock that it holds itself.
-                    let held = caches.iter().find(|(held, _)| held == id);
+                    let first = input.map(|at| &node.inputs[at as usize]);
+                    let key = cache_key(id, first, source, [*mode, *uid, *gid]);
+                    let held = caches.iter().find(|(held, _)| *held == key);
                     let path = if let Some((_, cache)) = held {
                         cache.path().to_owned()
                     } else {
                         let prepare = |path: &Path| {
-                            if let Some(input) = input {
-                                let layers = executor.layers_of(&node.inputs[*input as usize])?;
-                                fill(&LayerStack::new(executor.dirs(&layers)), source, path)?;
-                            }
-                            set_mode_and_owner(path, *mode, *uid, *gid)
+                            let Some(input) = first else {
+                                return set_mode_and_owner(path, *mode, *uid, *gid);
+                            };
+                            let layers = executor.layers_of(input)?;
+                            fill(&LayerStack::new(executor.dirs(&layers)), source, path)
                         };
-                        let spec = CacheSpec { id, sharing: *sharing, prepare: &prepare };
+                        let spec =
+                            CacheSpec { id, key: &key, sharing: *sharing, prepare: &prepare };
                         let cache = CacheMount::take(executor.store, &spec, options.cancel)?;
                         let path = cache.path().to_owned();
-                        caches.push((id, cache));
+                        caches.push((key, cache));
                         path
                     };
                     HostSource::Path(path)
@@ -101,13 +104,11 @@ impl StepMounts {
                 access: if mount.read_only { Access::ReadOnly } else { Access::ReadWrite },
             });
         }
-        // The first agent is the one that ssh asks, as in BuildKit.
-        let is_agent = |at: &usize| {
-            mounts[*at].is_some() && matches!(exec.mounts[*at].kind, MountKind::Ssh { .. })
-        };
-        let agent = (0..exec.mounts.len()).find(is_agent);
+        // The first agent is the one that ssh asks. As in BuildKit it is named even if it was not
+        // given and nothing is mounted.
+        let agent = exec.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
         let mut env: Vec<String> = agent
-            .map(|at| format!("SSH_AUTH_SOCK={}", exec.mounts[at].target))
+            .map(|mount| format!("SSH_AUTH_SOCK={}", mount.target))
             .into_iter()
             .collect();
         for wanted in &exec.secret_env {
@@ -142,8 +143,22 @@ impl StepMounts {
     }
 }
 
-/// Copies what is at `source` into the empty folder `path`.
+/// What tells cache folders apart: their name and how they begin. As in BuildKit, steps that give a
+/// cache another owner or other first content have one of their own, for neither could work with the
+/// other's.
+fn cache_key(id: &str, first: Option<&Input>, source: &str, facts: [u32; 3]) -> String {
+    match first {
+        Some(input) => format!("{id}\0{}:{}\0{source}", input.node, input.output),
+        None if facts == [0o755, 0, 0] => id.to_owned(),
+        None => format!("{id}\0{facts:?}"),
+    }
+}
+
+/// Makes the empty folder `path` a copy of the folder `source`.
 fn fill(tree: &LayerStack, source: &str, path: &Path) -> Result<(), BuildError> {
+    if let Some(folder) = tree.lookup(Path::new(source))? {
+        set_mode_and_owner(path, folder.mode, folder.uid, folder.gid)?;
+    }
     let empty = LayerStack::new(Vec::new());
     let copy = CopyAction { source: source.to_owned(), ..plain_copy() };
     let op = FileOp { actions: vec![FileAction::Copy(copy)] };

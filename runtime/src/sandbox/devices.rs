@@ -36,6 +36,10 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// Where BuildKit's steps send traces. Some look whether it is there; nothing listens here, and what
+/// connects is refused as by a collector that is down.
+const TRACE_SOCKET: &str = "otel-grpc.sock";
+
 const HIDDEN: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
@@ -80,6 +84,10 @@ pub(super) fn mount_dev(root: &OwnedFd, shm: u64) -> Result<(), SetupError> {
     for (name, target) in LINKS {
         symlinkat(target, &dev, name).context(|| format!("make /dev/{name}"))?;
     }
+    let all = Mode::from_raw_mode(0o666);
+    mknodat(&dev, TRACE_SOCKET, FileType::Socket, all, 0)
+        .and_then(|()| chmodat(&dev, TRACE_SOCKET, all, AtFlags::empty()))
+        .context(|| format!("make /dev/{TRACE_SOCKET}"))?;
     if Path::new("/proc/kcore").exists() {
         symlinkat("/proc/kcore", &dev, "core").context(|| "make /dev/core".to_owned())?;
     }
@@ -92,7 +100,7 @@ pub(super) fn mount_dev(root: &OwnedFd, shm: u64) -> Result<(), SetupError> {
     };
     mount_in(&dev, "pts", terminals)?;
     let size = if shm == 0 { DEFAULT_SHM } else { shm }.to_string();
-    let shm = [("mode", "1777"), ("size", size.as_str())];
+    let shm = [("source", "shm"), ("mode", "1777"), ("size", size.as_str())];
     mount_in(&dev, "shm", file_system("tmpfs", &shm, INERT))?;
     match file_system("mqueue", &[], INERT) {
         // Not every kernel has message queues.

@@ -1,8 +1,9 @@
 //! Who a step runs as: `USER[:GROUP]` looked up in the root's own `/etc/passwd` and `/etc/group`.
 //!
 //! The rules are those of runc and BuildKit (moby/sys `user.GetExecUser`): names win over numbers,
-//! a number need not be listed, and the supplementary groups are those that list the user's name,
-//! unless a group was asked for.
+//! a number need not be listed, and the supplementary groups are the primary one and those that list
+//! the user's name, unless a group was asked for. The primary one is among them because a file that
+//! denies a group must deny those who only joined it as well (CVE-2022-36109).
 
 use super::error::SetupError;
 
@@ -11,6 +12,7 @@ use super::error::SetupError;
 pub(super) struct Identity {
     pub uid: u32,
     pub gid: u32,
+    /// The supplementary groups, the primary one first.
     pub groups: Vec<u32>,
     pub home: String,
 }
@@ -66,6 +68,8 @@ pub(super) fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identit
             .filter_map(|f| f[2].parse().ok())
             .collect();
     }
+    found.groups.retain(|group| *group != found.gid);
+    found.groups.insert(0, found.gid);
     Ok(found)
 }
 
@@ -106,13 +110,13 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        assert_eq!(ids(""), (0, 0, vec![], "/root".into()));
-        assert_eq!(ids("mail"), (8, 12, vec![777, 5], "/var/mail".into()));
-        assert_eq!(ids("8"), (8, 12, vec![777, 5], "/var/mail".into()));
-        assert_eq!(ids("mail:root"), (8, 0, vec![], "/var/mail".into()));
-        assert_eq!(ids("1234:567"), (1234, 567, vec![], "/".into()));
-        assert_eq!(ids("1234"), (1234, 0, vec![], "/".into()));
-        assert_eq!(ids("12"), (99, 98, vec![], "/odd".into()));
+        assert_eq!(ids(""), (0, 0, vec![0], "/root".into()));
+        assert_eq!(ids("mail"), (8, 12, vec![12, 777, 5], "/var/mail".into()));
+        assert_eq!(ids("8"), (8, 12, vec![12, 777, 5], "/var/mail".into()));
+        assert_eq!(ids("mail:root"), (8, 0, vec![0], "/var/mail".into()));
+        assert_eq!(ids("1234:567"), (1234, 567, vec![567], "/".into()));
+        assert_eq!(ids("1234"), (1234, 0, vec![0], "/".into()));
+        assert_eq!(ids("12"), (99, 98, vec![98], "/odd".into()));
     }
 
     #[test]

@@ -27,7 +27,10 @@ pub(super) fn file_system(
     attributes: MountAttrFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", kind)?;
+    // What mount tables show as the device; it can be given only once.
+    if options.iter().all(|(key, _)| *key != "source") {
+        fsconfig_set_string(&context, "source", kind)?;
+    }
     for (key, value) in options {
         fsconfig_set_string(&context, *key, *value)?;
     }

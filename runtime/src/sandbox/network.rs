@@ -15,15 +15,10 @@ const HOST_GATEWAY: &str = "host-gateway";
 
 /// The content of `/etc/hosts`.
 pub(super) fn hosts(hostname: &str, extra: &[ExtraHost]) -> String {
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n\
-         ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::0\tip6-localnet\n\
-         ff00::0\tip6-mcastprefix\n\
-         ff02::1\tip6-allnodes\n\
-         ff02::2\tip6-allrouters\n",
+    let mut text = format!(
+        "127.0.0.1\tlocalhost {hostname}\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n"
     );
-    text.push_str(&format!("127.0.0.1\t{hostname}\n"));
     for entry in extra {
         let ip = if entry.ip == HOST_GATEWAY { host_address() } else { entry.ip.clone() };
         text.push_str(&format!("{ip}\t{}\n", entry.host));
@@ -79,8 +74,11 @@ mod tests {
     fn extra_hosts_come_last() {
         let extra = [ExtraHost { host: "somehost".into(), ip: "10.1.2.3".into() }];
         let text = hosts("box", &extra);
-        assert!(text.ends_with("127.0.0.1\tbox\n10.1.2.3\tsomehost\n"));
-        assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
+        insta::assert_snapshot!(text, @r"
+        127.0.0.1	localhost box
+        ::1	localhost ip6-localhost ip6-loopback
+        10.1.2.3	somehost
+        ");
     }
 
     #[test]

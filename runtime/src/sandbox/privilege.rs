@@ -176,11 +176,27 @@ pub(super) fn install(filter: &[u8]) -> Result<(), SetupError> {
     Err(last_errno()).context(|| "install the seccomp filter".to_owned())
 }
 
-/// Puts every signal back to its default, for Rust's runtime ignores SIGPIPE and an ignored
-/// signal stays so across an exec.
+/// Puts every signal back to its default, for Rust's runtime ignores SIGPIPE, whoever started rbc
+/// may ignore others, and an ignored signal stays so across an exec.
 pub(super) fn default_signals() {
-    // SAFETY: resetting a disposition runs no code of ours; SIGPIPE is a valid signal.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    /// The kernel's `sigset_t` has a bit for each signal.
+    const SET_SIZE: libc::size_t = 8;
+    // The kernel's `struct sigaction` is four words or fewer; all zero means the default.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // The C library keeps two signals to itself, hence the kernel's own call. It refuses
+        // SIGKILL and SIGSTOP, which nobody can ignore.
+        // SAFETY: the call reads `default`, which outlives it, and runs no code of ours.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                SET_SIZE,
+            )
+        };
+    }
 }
 
 /// Lets nothing but the three standard streams reach the command: whoever started rbc may have
