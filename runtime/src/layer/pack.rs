@@ -1,8 +1,8 @@
 //! Compresses a layer tar while it is written, and takes the digests of both forms.
 //!
 //! gzip is made of independent blocks of a fixed size, each a member of its own (RFC 1952, 2.2),
-//! which are compressed by as many threads as there are. zstd splits the stream by itself. The
-//! bytes never depend on the number of threads.
+//! which are compressed by as many threads as the pool of the caller has. zstd splits the stream by
+//! itself, into jobs of a fixed size. The bytes never depend on the number of threads.
 
 use std::{
     collections::VecDeque,
@@ -11,12 +11,21 @@ use std::{
     sync::mpsc,
 };
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use libdeflater::{CompressionLvl, Compressor};
 use rbc_ir::Digest;
 use sha2::Digest as _;
 
 /// Plain bytes in one block of gzip: large enough that starting anew costs less than a percent.
 const BLOCK: usize = 1 << 20;
+/// libdeflate's level: the quickest. It packs programs about as well as zlib's level 3.
+const GZIP_LEVEL: i32 = 1;
+/// zstd's usual level.
+const ZSTD_LEVEL: i32 = 3;
+/// Plain bytes that one thread of zstd gets at a time. What it takes of its own accord, four windows,
+/// costs much memory for less than a percent.
+const ZSTD_JOB: u32 = 1 << 20;
+/// More threads than this are more memory and no more speed: reading and hashing cannot keep up.
+const MAX_THREADS: usize = 16;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -45,8 +54,8 @@ impl Packing {
     pub fn recipe(self) -> &'static str {
         match self {
             Self::None => "uncompressed",
-            Self::Gzip => "gzip-6-1m",
-            Self::Zstd => "zstd-3",
+            Self::Gzip => "gzip-libdeflate-1-1m",
+            Self::Zstd => "zstd-3-1m",
         }
     }
 
@@ -94,10 +103,10 @@ impl<W: Write> Packer<W> {
                 began: false,
             }),
             Packing::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(out, 3)?;
-                // One worker more than none: the stream is cut by job size, not by thread count.
-                let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-                encoder.multithread(workers)?;
+                let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
+                // Never none: without workers the stream is not cut into jobs at all.
+                encoder.multithread(threads() as u32)?;
+                encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
                 encoder.include_checksum(true)?;
                 Form::Zstd(encoder)
             }
@@ -167,7 +176,7 @@ impl<W: Write> Gzip<W> {
             let _ = sender.send(member(&block));
         });
         self.ahead.push_back(receiver);
-        if self.ahead.len() > 2 * rayon::current_num_threads() {
+        if self.ahead.len() > threads() + 1 {
             self.write_first()?;
         }
         Ok(())
@@ -203,24 +212,21 @@ impl<W: Write> Gzip<W> {
     }
 }
 
+/// How many threads compress.
+fn threads() -> usize {
+    rayon::current_num_threads().clamp(1, MAX_THREADS)
+}
+
 /// One gzip member: no name, no time, unknown system.
 fn member(plain: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    out.reserve(plain.len() / 2 + 1024);
-    let mut deflate = Compress::new(Compression::new(6), false);
-    loop {
-        let done = usize::try_from(deflate.total_in()).map_err(io::Error::other)?;
-        let status = deflate
-            .compress_vec(&plain[done..], &mut out, FlushCompress::Finish)
-            .map_err(io::Error::other)?;
-        match status {
-            Status::StreamEnd => break,
-            Status::Ok | Status::BufError => out.reserve(64 << 10),
-        }
-    }
-    let mut crc = flate2::Crc::new();
-    crc.update(plain);
-    out.extend_from_slice(&crc.sum().to_le_bytes());
-    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    let level = CompressionLvl::new(GZIP_LEVEL).expect("libdeflate has this level");
+    let mut compressor = Compressor::new(level);
+    let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
+    let length = compressor
+        .gzip_compress(plain, &mut out)
+        .map_err(|_| io::Error::other("a block does not fit its bound"))?;
+    out.truncate(length);
+    // It waits for the blocks before it, and most of the bound is air.
+    out.shrink_to_fit();
     Ok(out)
 }

@@ -259,7 +259,9 @@ fn packing_does_not_depend_on_threads_and_others_unpack_it() {
             })
         };
         let (one, packed) = pack(1);
-        assert!(one == pack(3).0, "{program}");
+        for threads in [2, 8] {
+            assert!(one == pack(threads).0, "{program} with {threads} threads");
+        }
         assert_eq!(packed.diff_id, Digest::of(&plain));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("packed");
