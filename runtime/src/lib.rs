@@ -62,6 +62,7 @@ pub mod history;
 pub mod image;
 pub mod layer;
 pub mod progress;
+mod read_buffer;
 pub mod registry;
 pub mod sandbox;
 pub mod source;

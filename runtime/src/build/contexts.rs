@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use rbc_ir::{ContextSource, Digest, Selection};
@@ -13,7 +13,7 @@ use crate::{
     store::{Store, TmpDir},
     tree::{
         ContentHashes, ContextTree, Entry, SelectedPart, SourceTree, StatIndex, TreeError,
-        selection_digest, selection_listing,
+        is_unchanged, selection_digest, selection_listing,
     },
 };
 
@@ -70,7 +70,7 @@ const MAX_LISTED: usize = 500_000;
 
 #[derive(Default)]
 struct Listings {
-    parts: HashMap<Digest, Vec<SelectedPart>>,
+    parts: HashMap<Digest, Arc<Vec<SelectedPart>>>,
     entries: usize,
 }
 
@@ -140,7 +140,7 @@ impl Contexts {
         let entries: usize = parts.iter().map(|part| part.items.len()).sum();
         if listings.entries + entries <= MAX_LISTED {
             listings.entries += entries;
-            listings.parts.insert(digest, parts);
+            listings.parts.insert(digest, Arc::new(parts));
         }
         Ok(digest)
     }
@@ -151,8 +151,12 @@ impl Contexts {
         digest: &Digest,
         look: impl FnOnce(&[SelectedPart]) -> T,
     ) -> Option<T> {
+        self.parts(digest).map(|parts| look(&parts))
+    }
+
+    fn parts(&self, digest: &Digest) -> Option<Arc<Vec<SelectedPart>>> {
         let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.parts.get(digest).map(|parts| look(parts))
+        listings.parts.get(digest).cloned()
     }
 
     /// Checks that a context holds what the graph pins.
@@ -176,9 +180,10 @@ impl Contexts {
             what: describe(&source.selection),
             path: self.path(&source.name).map(Path::to_owned).unwrap_or_default(),
         };
-        match self.hash(&source.name, &source.selection) {
-            Ok(actual) if actual == source.digest => Ok(()),
-            Ok(_) | Err(ContextError::Tree(TreeError::NotFound(..) | TreeError::Changed(_))) => {
+        match self.still_holds(source) {
+            Ok(true) => Ok(()),
+            Ok(false)
+            | Err(ContextError::Tree(TreeError::NotFound(..) | TreeError::Changed(_))) => {
                 Err(changed())
             }
             Err(error) => Err(error),
@@ -199,9 +204,20 @@ impl Contexts {
         }
     }
 
-    fn hash(&self, name: &str, selection: &Selection) -> Result<Digest, ContextError> {
-        let open = self.open(name)?;
-        Ok(on_cpu_pool(|| selection_digest(&open.tree, selection, &open.index))?)
+    /// Whether the files of a context that was checked are what they were. Which there are is the
+    /// same all through a build, so each is compared with what was read of it.
+    fn still_holds(&self, source: &ContextSource) -> Result<bool, ContextError> {
+        let open = self.open(&source.name)?;
+        let Some(parts) = self.parts(&source.digest) else {
+            let hash = || selection_digest(&open.tree, &source.selection, &open.index);
+            return Ok(on_cpu_pool(hash)? == source.digest);
+        };
+        for part in parts.iter() {
+            if !on_cpu_pool(|| is_unchanged(&open.tree, part, &open.index))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn open(&self, name: &str) -> Result<&Open, ContextError> {

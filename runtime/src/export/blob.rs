@@ -152,19 +152,25 @@ fn pack(
     let mut blob = store.blobs().writer()?;
     if packing == Packing::None {
         // The blob is the tar, which need not be hashed twice.
-        let out = BufWriter::with_capacity(BUFFER, &mut blob);
-        let mut out = Stoppable { out, stop };
+        let mut out = gathering(&mut blob, stop);
         fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
         drop(out);
         let (digest, size) = blob.finish(None)?;
         return Ok((digest, size, digest));
     }
     let packer = Packer::new(blob, packing).map_err(failed)?;
-    let mut out = Stoppable { out: packer, stop };
+    let mut out = gathering(packer, stop);
     fill(&mut out).map_err(failed)?;
-    let (blob, packed) = out.out.finish().map_err(failed)?;
+    let packer = out.into_inner().map_err(|e| failed(e.into_error()))?.out;
+    let (blob, packed) = packer.finish().map_err(failed)?;
     let (digest, size) = blob.finish(None)?;
     Ok((digest, size, packed.diff_id))
+}
+
+/// A writer that passes on what is written in large pieces, before each of which it is asked whether
+/// it is time to end: entries of tars are small, and asking is a call of the system.
+pub(super) fn gathering<W: Write>(out: W, stop: &Stop) -> BufWriter<Stoppable<'_, W>> {
+    BufWriter::with_capacity(BUFFER, Stoppable { out, stop })
 }
 
 /// A writer that fails once it is time to end.

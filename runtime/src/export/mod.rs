@@ -17,7 +17,9 @@ mod repack;
 mod spec;
 mod staged;
 
-use blob::Stoppable;
+use std::io::Write;
+
+use blob::gathering;
 use rbc_ir::{Digest, ImageConfig, Platform};
 
 pub use ahead::Ahead;
@@ -174,8 +176,9 @@ fn write(
                 .collect();
             if output.kind == OutputKind::Tar {
                 Sink::write(&output.dest, |out| {
-                    let mut out = Stoppable { out, stop: &options.stop };
-                    files::write_tar(&trees, &mut out, &times)
+                    let mut out = gathering(out, &options.stop);
+                    files::write_tar(&trees, &mut out, &times)?;
+                    out.flush().map_err(ExportError::write("the archive"))
                 })?;
             } else {
                 let Dest::Path(dest) = &output.dest else {

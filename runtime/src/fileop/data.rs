@@ -18,12 +18,13 @@ use rustix::{
 use super::{FileOpError, target::Facts, target::failed, target::timestamps};
 use crate::{
     layer::owner,
+    read_buffer,
     tree::{Entry, SourceTree, TreeError, Xattrs, read_xattrs_of},
 };
 
-/// Up to this length a file is read and written in one go, which is faster than asking the kernel
-/// to share or move blocks.
-const SMALL: u64 = 128 << 10;
+/// Shorter files are read and written in one go, which is faster than asking the kernel to share or
+/// move blocks.
+const SMALL: u64 = read_buffer::LENGTH as u64;
 
 /// Sets the owner of a path without following a symlink.
 pub(super) fn set_owner(host: &Path, uid: u32, gid: u32) -> io::Result<()> {
@@ -49,7 +50,7 @@ pub(super) fn copy_file(
     facts: &Facts,
 ) -> Result<(), FileOpError> {
     let mut source = tree.open(path, entry)?;
-    let mut copy = create(to).map_err(|e| failed(path, e))?;
+    let mut copy = create(to, facts.mode).map_err(|e| failed(path, e))?;
     copy_content(&mut source, &mut copy, entry.size).map_err(|e| failed(path, e))?;
     // A layer never changes, a context may while it is read.
     if tree.immutable_file(path, entry).is_none() {
@@ -69,30 +70,39 @@ pub(super) fn write_file(
     facts: &Facts,
     xattrs: &Xattrs,
 ) -> io::Result<()> {
-    let mut file = create(to)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => file.write_all(&buffer[..length])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    let mut file = create(to, facts.mode)?;
+    read_buffer::with(|buffer| {
+        loop {
+            match content.read(buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => file.write_all(&buffer[..length])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
+    })?;
     finish(&file, to, facts, xattrs)
 }
 
-/// A new file; whatever is at the path already is an error.
-pub(super) fn create(host: &Path) -> io::Result<File> {
+/// A new file; whatever is at the path already is an error. It gets the bits of `mode` that a
+/// program may ask for and that the umask leaves; [`finish`] sees to the others.
+pub(super) fn create(host: &Path, mode: u32) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(open(host, flags, Mode::RUSR | Mode::WUSR)?.into())
+    Ok(open(host, flags, Mode::from_raw_mode(mode & 0o777))?.into())
 }
 
 /// Sets all facts of a written file. The order matters: a change of owner drops setuid bits and
-/// file capabilities, and everything but the last moves the mtime.
+/// file capabilities, and everything but the last moves the mtime. Most files have owner and mode
+/// from the start, which is cheaper to ask than to set.
 fn finish(file: &File, host: &Path, facts: &Facts, xattrs: &Xattrs) -> io::Result<()> {
-    set_owner(host, facts.uid, facts.gid)?;
-    fchmod(file, Mode::from_raw_mode(facts.mode))?;
+    let now = fstat(file)?;
+    let is_owned = (now.st_uid, now.st_gid) == (facts.uid, facts.gid);
+    if !is_owned {
+        set_owner(host, facts.uid, facts.gid)?;
+    }
+    if !is_owned || now.st_mode & 0o7777 != facts.mode {
+        fchmod(file, Mode::from_raw_mode(facts.mode))?;
+    }
     for (name, value) in xattrs {
         match fsetxattr(file, name.as_os_str(), value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
@@ -103,11 +113,20 @@ fn finish(file: &File, host: &Path, facts: &Facts, xattrs: &Xattrs) -> io::Resul
 }
 
 fn copy_content(source: &mut File, copy: &mut File, size: u64) -> io::Result<()> {
-    if size <= SMALL {
-        // One byte more than expected shows a file that grew.
-        let mut content = Vec::with_capacity(size as usize + 1);
-        source.read_to_end(&mut content)?;
-        return copy.write_all(&content);
+    // One byte more than expected shows a file that grew.
+    if size < SMALL {
+        return read_buffer::with(|buffer| {
+            let mut length = 0;
+            while length < buffer.len() {
+                match source.read(&mut buffer[length..]) {
+                    Ok(0) => break,
+                    Ok(more) => length += more,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            copy.write_all(&buffer[..length])
+        });
     }
     if ioctl_ficlone(copy.as_fd(), source.as_fd()).is_ok() {
         return Ok(());

@@ -33,7 +33,7 @@ pub(super) fn mkfile(target: &mut Target<'_>, action: &Mkfile) -> Result<(), Fil
         return Err(FileOpError::OntoDirectory(TreeError::shown(&path)));
     }
     let host = target.make_room(&path)?;
-    let mut file = super::data::create(&host).map_err(|e| failed(&path, e))?;
+    let mut file = super::data::create(&host, action.mode).map_err(|e| failed(&path, e))?;
     std::io::Write::write_all(&mut file, &action.data).map_err(|e| failed(&path, e))?;
     target.set_owner(&path, uid, gid)?;
     target.set_mode(&path, action.mode & 0o777)

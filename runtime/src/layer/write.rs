@@ -3,15 +3,16 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    fs::{self, File, Metadata},
+    fs::{self, File, FileType, Metadata},
     io::{self, Read, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use rayon::prelude::*;
 use rustix::io::Errno;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     header::{BLOCK, Head, RawXattrs},
     owner,
 };
+use crate::read_buffer;
 
 /// How a layer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,36 +46,51 @@ pub(super) fn is_made(facts: &Metadata) -> bool {
     facts.mtime_nsec() == i64::from(MADE_NSEC)
 }
 
+/// How many entries are looked at together, on all threads, before they are written.
+const BATCH: usize = 256;
+/// Up to this length the content of a file is read along with its facts, in bytes. Batches of such
+/// files bound what is held in memory.
+const SMALL: u64 = 16 << 10;
+
 /// Writes the tar of the layer in the folder `dir`: entries sorted by name, a folder before what is
 /// in it; numeric owners; PAX records only for what the plain header cannot say.
 pub fn write_tar(dir: &Path, out: &mut dyn Write, options: &TarOptions) -> Result<(), LayerError> {
-    let mut writer = Writer { out, options, links: HashMap::new(), buffer: vec![0; 256 << 10] };
+    let mut writer = Writer { out, options, links: HashMap::new() };
     // One iterator for each folder from the root to the current one.
-    let mut stack = vec![sorted_names(dir)?.into_iter()];
-    let mut host = dir.to_owned();
-    let mut name: Vec<u8> = Vec::new();
+    let mut stack = vec![sorted_entries(dir)?.into_iter()];
+    let mut path = PathBuf::new();
+    let mut batch = Vec::with_capacity(BATCH);
     while let Some(level) = stack.last_mut() {
-        let Some(next) = level.next() else {
+        let Some((name, kind)) = level.next() else {
             stack.pop();
-            host.pop();
-            name.truncate(name.iter().rposition(|b| *b == b'/').unwrap_or(0));
+            path.pop();
             continue;
         };
-        host.push(&next);
-        if !name.is_empty() {
-            name.push(b'/');
-        }
-        name.extend_from_slice(next.as_bytes());
-        let facts = fs::symlink_metadata(&host).map_err(LayerError::io(&host))?;
-        writer.entry(&host, &name, &facts)?;
-        if facts.is_dir() {
-            stack.push(sorted_names(&host)?.into_iter());
+        path.push(name);
+        batch.push((path.clone(), kind));
+        if kind.is_dir() {
+            stack.push(sorted_entries(&dir.join(&path))?.into_iter());
         } else {
-            host.pop();
-            name.truncate(name.iter().rposition(|b| *b == b'/').unwrap_or(0));
+            path.pop();
+        }
+        if batch.len() == BATCH {
+            writer.entries(dir, &batch)?;
+            batch.clear();
         }
     }
+    writer.entries(dir, &batch)?;
     writer.out.write_all(&[0; 2 * BLOCK as usize]).map_err(LayerError::Output)
+}
+
+/// What is in a folder, with its type, by name.
+fn sorted_entries(dir: &Path) -> Result<Vec<(OsString, FileType)>, LayerError> {
+    let mut entries = fs::read_dir(dir)
+        .map_err(LayerError::io(dir))?
+        .map(|entry| entry.and_then(|e| Ok((e.file_name(), e.file_type()?))))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(LayerError::io(dir))?;
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
 }
 
 pub(super) fn sorted_names(dir: &Path) -> Result<Vec<OsString>, LayerError> {
@@ -86,16 +103,67 @@ pub(super) fn sorted_names(dir: &Path) -> Result<Vec<OsString>, LayerError> {
     Ok(names)
 }
 
+/// An entry that was looked at.
+struct Seen {
+    facts: Metadata,
+    owner: (u32, u32),
+    xattrs: RawXattrs,
+    /// The content of a small file.
+    content: Option<Vec<u8>>,
+}
+
+impl Seen {
+    fn look(host: &Path, kind: FileType) -> io::Result<Self> {
+        if !kind.is_file() {
+            let facts = fs::symlink_metadata(host)?;
+            let owner = owner::get(host, facts.uid(), facts.gid())?;
+            return Ok(Self { facts, owner, xattrs: Vec::new(), content: None });
+        }
+        // By the opened file, so that its path is followed once.
+        let mut file = open(host)?;
+        let facts = file.metadata()?;
+        let owner = owner::get(host, facts.uid(), facts.gid())?;
+        let xattrs = kept_xattrs(&file)?;
+        let content = match facts.len() {
+            size if size <= SMALL => {
+                let mut content = vec![0; size as usize];
+                file.read_exact(&mut content)?;
+                Some(content)
+            }
+            _ => None,
+        };
+        Ok(Self { facts, owner, xattrs, content })
+    }
+}
+
+fn open(host: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(host)
+}
+
 struct Writer<'a> {
     out: &'a mut dyn Write,
     options: &'a TarOptions,
     /// Files with several names, by device and inode: the first name.
     links: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
 }
 
 impl Writer<'_> {
-    fn entry(&mut self, host: &Path, name: &[u8], facts: &Metadata) -> Result<(), LayerError> {
+    /// Writes entries of the folder `dir` by their paths in it.
+    fn entries(&mut self, dir: &Path, batch: &[(PathBuf, FileType)]) -> Result<(), LayerError> {
+        let look = |(path, kind): &(PathBuf, FileType)| {
+            let host = dir.join(path);
+            Seen::look(&host, *kind).map_err(LayerError::io(&host))
+        };
+        let seen: Vec<Seen> =
+            batch.par_iter().with_min_len(16).map(look).collect::<Result<_, _>>()?;
+        for ((path, _), seen) in batch.iter().zip(seen) {
+            self.entry(&dir.join(path), path.as_os_str().as_bytes(), seen)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, host: &Path, name: &[u8], seen: Seen) -> Result<(), LayerError> {
+        let Seen { facts, owner: (uid, gid), xattrs, content } = seen;
         let kind = facts.file_type();
         if kind.is_socket() {
             return Ok(());
@@ -105,8 +173,6 @@ impl Writer<'_> {
             let hidden = [&name[..start], b".wh.", &name[start..]].concat();
             return self.empty_file(&hidden);
         }
-        let (uid, gid) =
-            owner::get(host, facts.uid(), facts.gid()).map_err(LayerError::io(host))?;
         let mut head = Head {
             name: name.to_vec(),
             kind: b'0',
@@ -114,14 +180,11 @@ impl Writer<'_> {
             uid,
             gid,
             size: 0,
-            mtime: self.options.mtime(facts),
+            mtime: self.options.mtime(&facts),
             link: Vec::new(),
             device: None,
-            xattrs: Vec::new(),
+            xattrs,
         };
-        if kind.is_file() {
-            head.xattrs = kept_xattrs(host)?;
-        }
         if kind.is_dir() {
             head.kind = b'5';
             head.name.push(b'/');
@@ -157,10 +220,13 @@ impl Writer<'_> {
             head.size = facts.len();
         }
         self.out.write_all(&head.encode()).map_err(LayerError::Output)?;
-        if kind.is_file() {
-            self.content(host, head.size)?;
+        match content {
+            Some(content) => self.out.write_all(&content).map_err(LayerError::Output)?,
+            None if kind.is_file() => self.content(host, head.size)?,
+            None => return Ok(()),
         }
-        Ok(())
+        let padding = (BLOCK - head.size % BLOCK) % BLOCK;
+        self.out.write_all(&[0; BLOCK as usize][..padding as usize]).map_err(LayerError::Output)
     }
 
     /// A whiteout. It always has the image's time: when something was removed says nothing.
@@ -181,23 +247,20 @@ impl Writer<'_> {
     }
 
     fn content(&mut self, host: &Path, size: u64) -> Result<(), LayerError> {
-        let mut file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(host)
-            .map_err(LayerError::io(host))?;
+        let mut file = open(host).map_err(LayerError::io(host))?;
         let mut left = size;
-        while left > 0 {
-            let want = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let n = file.read(&mut self.buffer[..want]).map_err(LayerError::io(host))?;
-            if n == 0 {
-                return Err(LayerError::io(host)(io::ErrorKind::UnexpectedEof.into()));
+        read_buffer::with(|buffer| {
+            while left > 0 {
+                let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                let n = file.read(&mut buffer[..want]).map_err(LayerError::io(host))?;
+                if n == 0 {
+                    return Err(LayerError::io(host)(io::ErrorKind::UnexpectedEof.into()));
+                }
+                self.out.write_all(&buffer[..n]).map_err(LayerError::Output)?;
+                left -= n as u64;
             }
-            self.out.write_all(&self.buffer[..n]).map_err(LayerError::Output)?;
-            left -= n as u64;
-        }
-        let padding = (BLOCK - size % BLOCK) % BLOCK;
-        self.out.write_all(&[0; BLOCK as usize][..padding as usize]).map_err(LayerError::Output)
+            Ok(())
+        })
     }
 }
 
@@ -208,12 +271,12 @@ pub(super) fn has_xattr(path: &Path, name: &str) -> bool {
 
 /// The attributes that belong into a layer: file capabilities alone, as in BuildKit's layers.
 /// Everything else is the business of the machine that it was set on.
-fn kept_xattrs(path: &Path) -> Result<RawXattrs, LayerError> {
+fn kept_xattrs(file: &File) -> io::Result<RawXattrs> {
     // A capability has 24 bytes (`struct vfs_ns_cap_data`).
     let mut value = [0; 64];
-    match rustix::fs::lgetxattr(path, CAPABILITY, &mut value[..]) {
+    match rustix::fs::fgetxattr(file, CAPABILITY, &mut value[..]) {
         Ok(length) => Ok(vec![(CAPABILITY.into(), value[..length].to_vec())]),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(Vec::new()),
-        Err(e) => Err(LayerError::os(path)(e)),
+        Err(e) => Err(e.into()),
     }
 }

@@ -15,6 +15,7 @@ use super::{
     Entry, Filter, Kind, Role, Selected, SourceTree, TreeError, WalkItem, Xattrs,
     entry::read_xattrs_of, select, split_pivot, walk,
 };
+use crate::read_buffer;
 
 /// Remembers digests of files, so that a file that did not change need not be read again.
 pub trait ContentHashes: Sync {
@@ -91,6 +92,20 @@ pub fn selection_listing(
     let mut parts = Vec::new();
     let digest = digest_parts(tree, selection, hashes, &mut |part| parts.push(part))?;
     Ok((digest, parts))
+}
+
+/// Whether a part that was read earlier still has the content that it had. What `hashes` knows is not
+/// read again.
+pub(crate) fn is_unchanged(
+    tree: &dyn SourceTree,
+    part: &SelectedPart,
+    hashes: &dyn ContentHashes,
+) -> Result<bool, TreeError> {
+    let is_same = |(item, content): (&WalkItem, &ItemContent)| {
+        Ok(item_content(tree, &part.start, item, hashes)? == *content)
+    };
+    let items = part.items.par_iter().zip(&part.contents).with_min_len(64);
+    items.map(is_same).try_reduce(|| true, |one, other| Ok(one && other))
 }
 
 fn digest_parts(
@@ -219,15 +234,16 @@ fn file_content(
 /// these it is the plain SHA-256 of the content.
 pub fn content_digest(file: &mut File) -> io::Result<Digest> {
     let mut sha = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => sha.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    read_buffer::with(|buffer| {
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => sha.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
+    })?;
     let content = Digest::from_bytes(sha.finalize().into());
     let xattrs = read_xattrs_of(&*file)?;
     Ok(if xattrs.is_empty() { content } else { with_xattrs(content, &xattrs) })

@@ -28,6 +28,7 @@ use std::{
 };
 
 pub use context::ContextTree;
+pub(crate) use digest::is_unchanged;
 pub use digest::{
     ContentHashes, ItemContent, NoHashes, SelectedPart, content_digest, selection_digest,
     selection_listing,
