@@ -38,7 +38,7 @@ use crate::{
     registries, remote, render, state,
 };
 
-/// Steps that run at the same time at least, since many of them wait most of the time.
+/// Commands and downloads that run at the same time at least, since many of them wait most of the time.
 const MIN_JOBS: usize = 4;
 
 pub fn build(store: &Store, args: &BuildArgs) -> Outcome {

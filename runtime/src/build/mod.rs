@@ -27,7 +27,7 @@ use std::{
     time::Instant,
 };
 
-use rbc_ir::{Digest, Graph, GraphError, Platform};
+use rbc_ir::{Digest, Graph, GraphError, Op, Platform, Source};
 
 pub use contexts::{ContextError, Contexts};
 pub use failed::FailedCommand;
@@ -61,7 +61,7 @@ pub struct BuildOptions<'a> {
     pub secrets: HashMap<String, Vec<u8>>,
     /// Sockets of ssh agents by id.
     pub ssh_agents: HashMap<String, PathBuf>,
-    /// How many steps may run at the same time.
+    /// How many commands and downloads may run at the same time.
     pub jobs: usize,
     /// Where events go.
     pub events: &'a dyn EventSink,
@@ -75,7 +75,8 @@ pub struct BuildOptions<'a> {
     pub journal: &'a Journal,
     /// Is shown the first command that failed, once all others have ended.
     pub on_failure: Option<&'a (dyn Fn(&FailedCommand) + Sync)>,
-    /// Is told of each layer that a target will contain, as soon as it is there.
+    /// Is told of each layer that a target will contain, as soon as it is there, while there are
+    /// steps left to run.
     pub on_layer: Option<&'a (dyn Fn(&LayerId) + Sync)>,
 }
 
@@ -266,9 +267,11 @@ pub fn build(
             executor.result_layers(at).iter().for_each(tell);
         }
     };
-    (0..in_target.len()).for_each(tell_layers);
     let to_run: Vec<usize> =
         (0..plan.fates.len()).filter(|&at| plan.fates[at] == Fate::Run).collect();
+    if !to_run.is_empty() {
+        (0..in_target.len()).for_each(tell_layers);
+    }
     let needs: Vec<Vec<usize>> = to_run
         .iter()
         .map(|&at| {
@@ -286,15 +289,20 @@ pub fn build(
         .map(|&at| store.last_millis(&graph.nodes[at].op_digest()))
         .collect::<Result<_, _>>()?;
     let urgency = schedule::chain_lengths(&needs, &schedule::expected_lengths(&took));
+    let waits: Vec<bool> = to_run.iter().map(|&at| waits(&graph.nodes[at].op)).collect();
     let executed = AtomicUsize::new(0);
+    let left = AtomicUsize::new(to_run.len());
     let ended = schedule::run_all(
-        &schedule::Dependencies { needs: &needs, urgency: &urgency },
+        &schedule::Dependencies { needs: &needs, urgency: &urgency, waits: &waits },
         options.jobs,
         &|| options.cancel.cancel(),
         &|step| {
             let at = to_run[step];
             let ran = run_step(&executor, at, numbers[at])?;
-            tell_layers(at);
+            // Nobody gets ahead of a build whose last step has ended.
+            if left.fetch_sub(1, Ordering::Relaxed) > 1 {
+                tell_layers(at);
+            }
             if ran && numbers[at].is_some() {
                 executed.fetch_add(1, Ordering::Relaxed);
             }
@@ -318,6 +326,15 @@ pub fn build(
         .collect::<Result<_, BuildError>>()?;
     options.contexts.save();
     Ok(Built { targets, executed, cached })
+}
+
+/// Whether an operation mostly waits for a command or a server.
+fn waits(op: &Op) -> bool {
+    match op {
+        Op::Exec(_) | Op::Source(Source::Image(_) | Source::Git(_) | Source::Http(_)) => true,
+        Op::Source(Source::Scratch | Source::Context(_)) => false,
+        Op::File(_) | Op::Merge | Op::Diff => false,
+    }
 }
 
 /// Numbers for the nodes that users see, from 1. Those without a name or a result of their own are

@@ -1,9 +1,10 @@
 //! Runs the steps of a plan, each as soon as all it depends on has ended.
 //!
-//! Steps wait for child processes, disks and networks, so they have a pool of their own with one
-//! rayon thread a job; each of these threads takes the most urgent ready step from one queue. CPU
-//! work inside a step goes to rayon's global pool, which therefore never stands still behind a
-//! waiting step.
+//! Steps wait for child processes, disks and networks, so they have a pool of their own, each thread
+//! of which takes the most urgent ready step from one queue. There is a thread for each job and one
+//! more: only steps that wait (commands, downloads) count as jobs, so work of our own never stands
+//! still because all jobs are waiting. What needs the CPU inside of a step goes to another pool with
+//! a thread for each processor.
 
 use std::{
     collections::BinaryHeap,
@@ -16,6 +17,8 @@ pub(super) struct Dependencies<'a> {
     pub needs: &'a [Vec<usize>],
     /// `urgency[i]`: among ready steps the one with the highest value starts first.
     pub urgency: &'a [u64],
+    /// `waits[i]`: whether the step mostly waits for something outside, so that it counts as a job.
+    pub waits: &'a [bool],
 }
 
 /// The length of the longest chain of steps that starts with each step, itself included: the most
@@ -45,10 +48,13 @@ pub(super) fn expected_lengths(known: &[Option<u64>]) -> Vec<u64> {
 /// Which step starts next. Knows nothing of threads or clocks.
 struct Queue<'a> {
     urgency: &'a [u64],
+    waits: &'a [bool],
     /// For each step those that wait for it.
     users: Vec<Vec<usize>>,
-    /// Ready steps by urgency; among equals the earlier one first.
-    ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
+    /// Ready steps by urgency, among equals the earlier one first: those that work, those that wait.
+    ready: [BinaryHeap<(u64, std::cmp::Reverse<usize>)>; 2],
+    /// How many more of those that wait may start.
+    jobs: usize,
     /// How many steps each step still waits for.
     waiting_for: Vec<usize>,
     /// Steps that have not ended.
@@ -58,8 +64,8 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    fn new(dependencies: &Dependencies<'a>) -> Self {
-        let Dependencies { needs, urgency } = *dependencies;
+    fn new(dependencies: &Dependencies<'a>, jobs: usize) -> Self {
+        let Dependencies { needs, urgency, waits } = *dependencies;
         let mut users = vec![Vec::new(); needs.len()];
         for (step, before) in needs.iter().enumerate() {
             for &before in before {
@@ -67,31 +73,42 @@ impl<'a> Queue<'a> {
             }
         }
         let waiting_for: Vec<usize> = needs.iter().map(Vec::len).collect();
-        let ready = (0..needs.len())
-            .filter(|&step| waiting_for[step] == 0)
-            .map(|step| (urgency[step], std::cmp::Reverse(step)))
-            .collect();
-        Self { urgency, users, ready, waiting_for, left: needs.len(), stopped: false }
+        let left = needs.len();
+        let ready = Default::default();
+        let mut queue =
+            Self { urgency, waits, users, ready, jobs, waiting_for, left, stopped: false };
+        (0..left).filter(|&step| needs[step].is_empty()).for_each(|step| queue.enter(step));
+        queue
     }
 
-    /// The most urgent of the ready steps, which is ready no more.
+    fn enter(&mut self, step: usize) {
+        let place = (self.urgency[step], std::cmp::Reverse(step));
+        self.ready[usize::from(self.waits[step])].push(place);
+    }
+
+    /// The most urgent of the ready steps that may start, which is ready no more.
     fn start(&mut self) -> Option<usize> {
-        self.ready.pop().map(|(_, std::cmp::Reverse(step))| step)
+        let [work, wait] = &self.ready;
+        let waits = self.jobs > 0 && wait.peek() > work.peek();
+        let (_, std::cmp::Reverse(step)) = self.ready[usize::from(waits)].pop()?;
+        self.jobs -= usize::from(waits);
+        Some(step)
     }
 
     /// Makes those ready that waited for this step alone.
     fn done(&mut self, step: usize) {
         self.left -= 1;
-        for &user in &self.users[step] {
+        self.jobs += usize::from(self.waits[step]);
+        for user in std::mem::take(&mut self.users[step]) {
             self.waiting_for[user] -= 1;
             if self.waiting_for[user] == 0 {
-                self.ready.push((self.urgency[user], std::cmp::Reverse(user)));
+                self.enter(user);
             }
         }
     }
 }
 
-/// Runs every step once with at most `jobs` at a time. After the first failure no further step
+/// Runs every step once, at most `jobs` of those that wait at a time. After the first failure no further step
 /// is started, `on_failure` is called so that running ones can be stopped, and the first failure
 /// is returned when all have ended.
 pub(super) fn run_all<E: Send>(
@@ -101,7 +118,8 @@ pub(super) fn run_all<E: Send>(
     run: &(dyn Fn(usize) -> Result<(), E> + Sync),
 ) -> Result<(), E> {
     let steps = dependencies.needs.len();
-    let queue = Mutex::new(Queue::new(dependencies));
+    let jobs = jobs.clamp(1, steps.max(1));
+    let queue = Mutex::new(Queue::new(dependencies, jobs));
     let changed = Condvar::new();
     let failure = Mutex::new(None);
 
@@ -129,9 +147,8 @@ pub(super) fn run_all<E: Send>(
             changed.notify_all();
         }
     };
-    let jobs = jobs.clamp(1, steps.max(1));
     match rayon::ThreadPoolBuilder::new()
-        .num_threads(jobs)
+        .num_threads((jobs + 1).min(steps.max(1)))
         .thread_name(|n| format!("step-{n}"))
         .build()
     {
@@ -184,8 +201,17 @@ mod tests {
         jobs: usize,
         step: &(dyn Fn(usize) -> Result<(), String> + Sync),
     ) -> Result<(), String> {
+        run_some(needs, &vec![true; needs.len()], jobs, step)
+    }
+
+    fn run_some(
+        needs: &[Vec<usize>],
+        waits: &[bool],
+        jobs: usize,
+        step: &(dyn Fn(usize) -> Result<(), String> + Sync),
+    ) -> Result<(), String> {
         let urgency = chain_lengths(needs, &vec![1; needs.len()]);
-        run_all(&Dependencies { needs, urgency: &urgency }, jobs, &|| (), step)
+        run_all(&Dependencies { needs, urgency: &urgency, waits }, jobs, &|| (), step)
     }
 
     #[test]
@@ -219,6 +245,47 @@ mod tests {
     }
 
     #[test]
+    fn work_goes_on_while_all_jobs_wait() {
+        // Steps 0 and 1 wait for what a chain of copies makes, as a slow command would.
+        let needs = vec![vec![], vec![], vec![], vec![2], vec![3]];
+        let waits = [true, true, false, false, false];
+        let begun = Barrier::new(3);
+        let copied = Barrier::new(3);
+        // Passes only if the copies run while both jobs are taken.
+        run_some(&needs, &waits, 2, &|step| {
+            match step {
+                0 | 1 => {
+                    begun.wait();
+                    copied.wait();
+                }
+                2 => drop(begun.wait()),
+                4 => drop(copied.wait()),
+                _ => {}
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn no_more_steps_wait_than_there_are_jobs() {
+        for jobs in [1, 2, 3] {
+            let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let waits: Vec<bool> = (0..40).map(|step| step % 3 != 0).collect();
+            run_some(&vec![vec![]; 40], &waits, jobs, &|step| {
+                if waits[step] {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    now.fetch_sub(1, Ordering::SeqCst);
+                }
+                Ok(())
+            })
+            .unwrap();
+            assert!(most.into_inner() <= jobs);
+        }
+    }
+
+    #[test]
     fn the_longest_chain_starts_first() {
         let needs = vec![vec![], vec![], vec![1], vec![2]];
         let first = Mutex::new(None);
@@ -236,7 +303,7 @@ mod tests {
         let stopped = AtomicBool::new(false);
         let needs = vec![vec![], vec![0], vec![1]];
         let error = run_all(
-            &Dependencies { needs: &needs, urgency: &[3, 2, 1] },
+            &Dependencies { needs: &needs, urgency: &[3, 2, 1], waits: &[true; 3] },
             2,
             &|| stopped.store(true, Ordering::SeqCst),
             &|step| {
@@ -252,13 +319,12 @@ mod tests {
     /// When the last step ends if steps take exactly `lengths` and `jobs` may run at a time.
     fn makespan(needs: &[Vec<usize>], lengths: &[u64], expected: &[u64], jobs: usize) -> u64 {
         let urgency = chain_lengths(needs, expected);
-        let mut queue = Queue::new(&Dependencies { needs, urgency: &urgency });
+        let waits = vec![true; needs.len()];
+        let mut queue = Queue::new(&Dependencies { needs, urgency: &urgency, waits: &waits }, jobs);
         let mut running: BTreeSet<(u64, usize)> = BTreeSet::new();
         let mut now = 0;
         loop {
-            while running.len() < jobs
-                && let Some(step) = queue.start()
-            {
+            while let Some(step) = queue.start() {
                 running.insert((now + lengths[step], step));
             }
             let Some((end, step)) = running.pop_first() else {

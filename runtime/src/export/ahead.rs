@@ -9,6 +9,8 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use rustix::process::Pid;
+
 use super::{OutputKind, OutputSpec, blob};
 use crate::{
     layer::Packing,
@@ -34,6 +36,8 @@ struct Queue {
     waiting: VecDeque<LayerId>,
     /// No more layers come, and those that wait are left to the export.
     closed: bool,
+    /// The threads that pack.
+    threads: Vec<Pid>,
 }
 
 impl<'a> Ahead<'a> {
@@ -59,13 +63,19 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Packs what `build` adds for as long as it runs. Waits for the layer at hand then.
+    /// Packs what `build` adds for as long as it runs. Waits for the layer at hand then, which is
+    /// packed at full speed from there on where that is allowed.
     pub fn during<T>(&self, build: impl FnOnce() -> T) -> T {
         /// Closes the queue however the build ends.
         struct Close<'a, 'b>(&'a Ahead<'b>);
         impl Drop for Close<'_, '_> {
             fn drop(&mut self) {
-                self.0.queue().closed = true;
+                let mut queue = self.0.queue();
+                queue.closed = true;
+                for thread in queue.threads.drain(..) {
+                    // Who may not says nothing: it takes longer on a busy machine, no more.
+                    let _ = rustix::process::setpriority_process(Some(thread), 0);
+                }
                 self.0.changed.notify_one();
             }
         }
@@ -83,6 +93,8 @@ impl<'a> Ahead<'a> {
         while let Some(layer) = self.next() {
             if pool.is_none() {
                 pool = background_pool();
+                let Some(pool) = &pool else { return };
+                self.lower(pool);
             }
             let Some(pool) = &pool else { return };
             for &packing in &self.packings {
@@ -91,6 +103,20 @@ impl<'a> Ahead<'a> {
                     pool.install(|| blob::own(self.store, &layer, packing, self.epoch, &self.stop));
             }
         }
+    }
+
+    /// Gives the threads of a pool the lowest priority, until the build ends.
+    fn lower(&self, pool: &rayon::ThreadPool) {
+        let threads = pool.broadcast(|_| rustix::thread::gettid());
+        let mut queue = self.queue();
+        if queue.closed {
+            return;
+        }
+        for thread in &threads {
+            // Of this thread alone. What cannot be nice is no worse for the result.
+            let _ = rustix::process::setpriority_process(Some(*thread), LOWEST_PRIORITY);
+        }
+        queue.threads = threads;
     }
 
     fn next(&self) -> Option<LayerId> {
@@ -111,20 +137,10 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Threads of the lowest priority. Blocks of a layer that are compressed in parallel stay in the
-/// pool that the layer is packed in.
+/// Threads of their own, so that they can have a priority of their own. Blocks of a layer that are
+/// compressed in parallel stay in the pool that the layer is packed in.
 fn background_pool() -> Option<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .thread_name(|n| format!("ahead-{n}"))
-        .start_handler(|_| {
-            // Of this thread alone. What cannot be nice is no worse for the result.
-            let _ = rustix::process::setpriority_process(
-                Some(rustix::thread::gettid()),
-                LOWEST_PRIORITY,
-            );
-        })
-        .build()
-        .ok()
+    rayon::ThreadPoolBuilder::new().thread_name(|n| format!("ahead-{n}")).build().ok()
 }
 
 #[cfg(test)]
