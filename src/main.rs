@@ -20,7 +20,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Keeps glibc from holding on to freed memory: it gives each thread a heap of its own, and large
+/// buffers, once freed, make it keep ever larger ones.
+#[cfg(target_env = "gnu")]
+fn keep_memory_small() {
+    for (what, value) in [(libc::M_ARENA_MAX, 2), (libc::M_MMAP_THRESHOLD, 256 << 10)] {
+        // SAFETY: sets a number in the allocator before there is any thread.
+        unsafe { libc::mallopt(what, value) };
+    }
+}
+
 fn main() -> ExitCode {
+    #[cfg(target_env = "gnu")]
+    keep_memory_small();
     // In a process that was started as a step's child this never returns.
     rbc_runtime::sandbox::init();
     let cli = cli::Cli::parse_from(cli::switches::settle(std::env::args_os()));

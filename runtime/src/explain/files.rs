@@ -1,6 +1,9 @@
 //! What changed between two listings of a context selection.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Ordering,
+    path::{Path, PathBuf},
+};
 
 use rbc_ir::Digest;
 use serde::Serialize;
@@ -66,19 +69,26 @@ pub(super) fn changes(old: &Listing, new: &Listing) -> Vec<FileChange> {
     let mut note = |path: &Path, change| {
         changes.push(FileChange { path: shown(path), change });
     };
-    for (path, now) in &new.files {
-        match old.files.get(path) {
-            None => note(path, Touch::Added { new: digest(now) }),
-            Some(then) => {
+    // Both are sorted, so one look at each entry is enough.
+    let (mut old, mut new) = (old.files.iter().peekable(), new.files.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some((then, _)), Some((now, _))) => then.cmp(now),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
+        };
+        let then = if order.is_le() { old.next() } else { None };
+        let now = if order.is_ge() { new.next() } else { None };
+        match (then, now) {
+            (Some((path, then)), None) => note(path, Touch::Removed { old: digest(then) }),
+            (None, Some((path, now))) => note(path, Touch::Added { new: digest(now) }),
+            (Some((path, then)), Some((_, now))) => {
                 if let Some(change) = touch(then, now) {
                     note(path, change);
                 }
             }
-        }
-    }
-    for (path, then) in &old.files {
-        if !new.files.contains_key(path) {
-            note(path, Touch::Removed { old: digest(then) });
+            (None, None) => {}
         }
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));

@@ -31,6 +31,9 @@ use crate::tree::{
 /// From so many files on, copying them is spread over threads.
 const PARALLEL_FROM: usize = 32;
 
+/// So many files are noted before they are copied: enough for all threads, little to remember.
+const MAX_PENDING: usize = 4096;
+
 /// Carries out one copy.
 pub(super) fn run(
     target: &mut Target<'_>,
@@ -72,6 +75,7 @@ pub(super) fn run(
         let dest = copier.place(target, one, &action.dest)?;
         copier.tree(target, one, &dest, &filter)?;
         copier.move_files()?;
+        copier.link_names()?;
     }
     Ok(())
 }
@@ -217,7 +221,7 @@ impl Copier<'_> {
                 }
                 let (path, to) = (from.to_owned(), to.to_owned());
                 self.files.push(FileJob { path, entry, to, host, facts });
-                return Ok(());
+                return if self.files.len() < MAX_PENDING { Ok(()) } else { self.move_files() };
             }
             Kind::Fifo => FileType::Fifo,
             Kind::Char => FileType::CharacterDevice,
@@ -251,13 +255,18 @@ impl Copier<'_> {
         Facts { uid, gid, mode: self.change.apply(entry.mode, of), mtime: entry.mtime }
     }
 
-    /// Brings over the contents of the files.
-    fn move_files(self) -> Result<(), FileOpError> {
-        if self.files.len() < PARALLEL_FROM {
-            self.files.iter().try_for_each(|job| job.run(&self))?;
+    /// Brings over the contents of the files noted so far, whose folders are there.
+    fn move_files(&mut self) -> Result<(), FileOpError> {
+        let files = std::mem::take(&mut self.files);
+        if files.len() < PARALLEL_FROM {
+            files.iter().try_for_each(|job| job.run(self))
         } else {
-            self.files.par_iter().try_for_each(|job| job.run(&self))?;
+            files.par_iter().try_for_each(|job| job.run(self))
         }
+    }
+
+    /// Makes the further names of files that are there.
+    fn link_names(self) -> Result<(), FileOpError> {
         for (first, host) in self.links {
             std::fs::hard_link(&first, &host).map_err(|e| FileOpError::Io(host, e))?;
         }

@@ -79,7 +79,8 @@ pub(super) fn encode(parts: &[SelectedPart]) -> Vec<u8> {
 impl Listing {
     /// Reads a listing; `None` if it is damaged.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut files = BTreeMap::new();
+        // Most listings are sorted, of which a map is made more quickly than entry by entry.
+        let mut files = Vec::new();
         for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             let mut fields = line.split(|b| *b == b'\t');
             let (&kind, mode) = fields.next()?.split_first()?;
@@ -91,9 +92,9 @@ impl Listing {
                 hex => Content::Digest(Digest::from_hex(std::str::from_utf8(hex).ok()?).ok()?),
             };
             let path = unescape(fields.next()?)?;
-            files.insert(path, FileFacts { kind, mode, content });
+            files.push((path, FileFacts { kind, mode, content }));
         }
-        Some(Self { files })
+        Some(Self { files: files.into_iter().collect() })
     }
 }
 
