@@ -41,6 +41,8 @@ pub struct Place<'a> {
     /// The Dockerfile, or `-`. In a context that is not a folder of this machine it is a path in
     /// the context.
     pub file: Option<&'a str>,
+    /// The ssh agent for a context that is a git repository.
+    pub agent: Option<&'a Path>,
     /// `NAME=VALUE` of `--build-arg`.
     pub build_args: &'a [String],
 }
@@ -48,7 +50,7 @@ pub struct Place<'a> {
 impl Inputs {
     /// Reads the Dockerfile and finds the context, fetching it if it is elsewhere.
     pub fn read(store: &Store, place: &Place<'_>) -> Result<Self> {
-        let &Place { context, file, build_args } = place;
+        let &Place { context, agent, file, build_args } = place;
         if context == "-" {
             return Self::from_stdin(store, file);
         }
@@ -56,7 +58,7 @@ impl Inputs {
         match (fs::metadata(&folder), remote::address(context)?) {
             (Ok(facts), _) if facts.is_dir() => {}
             (_, Some(address)) => {
-                return Self::fetched(remote::fetch(store, &address, build_args)?, file);
+                return Self::fetched(remote::fetch(store, &address, build_args, agent)?, file);
             }
             (Ok(_), None) => bail!("the build context {context:?} is not a folder"),
             (Err(e), None) => bail!("cannot read the build context {context:?}: {e}"),

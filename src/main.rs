@@ -14,6 +14,7 @@ mod remote;
 mod render;
 mod report;
 mod resolver;
+mod ssh;
 mod state;
 
 use std::process::ExitCode;

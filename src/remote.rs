@@ -70,9 +70,14 @@ pub fn address(text: &str) -> Result<Option<Remote>> {
 }
 
 /// Fetches what is to be a main context: an archive is unpacked.
-pub fn fetch(store: &Store, remote: &Remote, build_args: &[String]) -> Result<Fetched> {
+pub fn fetch(
+    store: &Store,
+    remote: &Remote,
+    build_args: &[String],
+    agent: Option<&Path>,
+) -> Result<Fetched> {
     match remote {
-        Remote::Git(git) => check_out(store, git, build_args),
+        Remote::Git(git) => check_out(store, git, build_args, agent),
         Remote::File(url) => {
             let fetched = download(store, url)?;
             let place = fetched.file();
@@ -105,8 +110,14 @@ pub fn download(store: &Store, url: &str) -> Result<Fetched> {
     Ok(Fetched { dir, folder, kind: Kind::Dockerfile })
 }
 
-fn check_out(store: &Store, address: &GitRef, build_args: &[String]) -> Result<Fetched> {
-    let commit = git::resolve(&address.remote, &address.reference, address.checksum.as_deref())?;
+fn check_out(
+    store: &Store,
+    address: &GitRef,
+    build_args: &[String],
+    agent: Option<&Path>,
+) -> Result<Fetched> {
+    let checksum = address.checksum.as_deref();
+    let commit = git::resolve(&address.remote, &address.reference, checksum, agent)?;
     let asked = build_args.iter().rev().find_map(|argument| argument.strip_prefix(KEEP_GIT_DIR));
     let source = GitSource {
         url: address.remote.clone(),
@@ -121,7 +132,7 @@ fn check_out(store: &Store, address: &GitRef, build_args: &[String]) -> Result<F
     let work = dir.path().join("work");
     fs::create_dir(&work).with_context(|| format!("cannot create {}", work.display()))?;
     let started = layer::Started::of(&folder)?;
-    git::checkout(&source, &folder, &work, &|| false)?;
+    git::checkout(&source, &folder, &work, &git::Means { agent, is_cancelled: &|| false })?;
     // The time of the checkout means nothing, and must not show in the image.
     layer::commit(&folder, &started)?;
     Ok(Fetched { dir, folder, kind: Kind::Folder })

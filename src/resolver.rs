@@ -23,6 +23,8 @@ pub struct RuntimeResolver<'a> {
     pub contexts: &'a Contexts,
     pub named: &'a [BuildContext],
     pub registry: &'a Client,
+    /// The ssh agent of git sources.
+    pub agent: Option<&'a Path>,
     downloads: OnceLock<http::Client>,
 }
 
@@ -32,9 +34,9 @@ impl<'a> RuntimeResolver<'a> {
         store: &'a Store,
         contexts: &'a Contexts,
         named: &'a [BuildContext],
-        registry: &'a Client,
+        (registry, agent): (&'a Client, Option<&'a Path>),
     ) -> Self {
-        Self { store, contexts, named, registry, downloads: OnceLock::new() }
+        Self { store, contexts, named, registry, agent, downloads: OnceLock::new() }
     }
 
     fn find(&self, name: &str) -> Result<&ContextValue, ResolveError> {
@@ -124,7 +126,8 @@ impl Resolver for RuntimeResolver<'_> {
     }
 
     fn git(&self, request: &GitRequest) -> Result<String, ResolveError> {
-        git::resolve(&request.url, &request.reference, request.checksum.as_deref()).map_err(failed)
+        let checksum = request.checksum.as_deref();
+        git::resolve(&request.url, &request.reference, checksum, self.agent).map_err(failed)
     }
 
     fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {

@@ -25,6 +25,7 @@ want xz xz-utils
 want bzip2 bzip2
 want zstd zstd
 want git git
+want ssh-keygen openssh-client
 want openssl openssl
 want chromium chromium
 want chromedriver chromium-driver

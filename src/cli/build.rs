@@ -7,8 +7,10 @@ use rbc_compiler::Entitlement;
 use rbc_ir::{ExtraHost, Platform, Ulimit};
 use rbc_runtime::export::OutputSpec;
 
+use super::ignored::IgnoredFlags;
 use super::values::{
-    self, Attest, BuildContext, Call, CallMethod, NameValue, ProvenanceSpec, SecretSpec, SshSpec,
+    self, Annotation, Attest, BuildContext, Call, CallMethod, NameValue, ProvenanceSpec,
+    SecretSpec, SshSpec,
 };
 
 pub const BUILD_EXAMPLES: &str = "\
@@ -159,15 +161,16 @@ pub struct BuildFlags {
     /// Secret for RUN --mount=type=secret
     #[arg(long, value_name = "id=ID,src=FILE|env=NAME", value_parser = values::secret)]
     pub secret: Vec<SecretSpec>,
-    /// Agent for RUN --mount=type=ssh
-    #[arg(long, value_name = "default|ID[=SOCKET]", value_parser = values::ssh)]
+    /// Agent for RUN --mount=type=ssh and for git through ssh: a socket or key files
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]", value_parser = values::ssh)]
     pub ssh: Vec<SshSpec>,
     /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE, URL
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub build_contexts: Vec<BuildContext>,
-    /// Annotation of the image
-    #[arg(long, value_name = "NAME=VALUE", value_parser = values::name_value)]
-    pub annotation: Vec<NameValue>,
+    /// Annotation of the image: of each platform's manifest, or of what stands before a colon:
+    /// index, manifest
+    #[arg(long, value_name = "[TYPE:]NAME=VALUE", value_parser = values::annotation)]
+    pub annotation: Vec<Annotation>,
     /// State in the image how it was built: true, false, or mode=min|max with builder-id=URI
     #[arg(
         long,
@@ -221,6 +224,8 @@ pub struct BuildFlags {
     pub verbose: bool,
     #[command(flatten)]
     pub unsupported: UnsupportedFlags,
+    #[command(flatten)]
+    pub ignored: IgnoredFlags,
 }
 
 /// Options of `docker build` that rbc knows of and refuses, rather than to do less than asked.

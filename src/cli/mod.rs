@@ -2,6 +2,7 @@
 
 mod build;
 mod history;
+mod ignored;
 mod registry;
 mod state;
 pub mod switches;
@@ -16,7 +17,10 @@ pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, 
 pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportArgs, ReportFormat};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use state::{DuArgs, FsckArgs, PruneArgs, PruneFilter};
-pub use values::{Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec};
+pub use values::{
+    Attest, BuildContext, Call, CallMethod, ContextValue, NameValue, SecretSource, SecretSpec,
+    SshSpec,
+};
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.
 #[derive(Debug, Parser)]

@@ -26,6 +26,38 @@ pub fn name_value(text: &str) -> Result<NameValue, String> {
     Ok(NameValue { name: name.to_owned(), value: value.to_owned() })
 }
 
+/// `--annotation`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    pub pair: NameValue,
+    /// Each platform's manifest gets it.
+    pub of_manifest: bool,
+    /// The index gets it, if there is one.
+    pub of_index: bool,
+}
+
+/// `[TYPE[,TYPE…]:]NAME=VALUE`, as in buildx.
+pub fn annotation(text: &str) -> Result<Annotation, String> {
+    let name_end = text.find('=').ok_or("want NAME=VALUE, or index:NAME=VALUE")?;
+    let Some((kinds, pair)) = text[..name_end].rfind(':').map(|at| (&text[..at], &text[at + 1..]))
+    else {
+        let pair = name_value(text)?;
+        return Ok(Annotation { pair, of_manifest: true, of_index: false });
+    };
+    let mut annotation =
+        Annotation { pair: name_value(pair)?, of_manifest: false, of_index: false };
+    for kind in kinds.split(',') {
+        match kind {
+            "manifest" => annotation.of_manifest = true,
+            "index" => annotation.of_index = true,
+            other => {
+                return Err(format!("cannot annotate {other:?}: want manifest or index"));
+            }
+        }
+    }
+    Ok(annotation)
+}
+
 /// A value of `--call`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -207,17 +239,20 @@ pub fn secret(text: &str) -> Result<SecretSpec, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshSpec {
     pub id: String,
-    /// The agent's socket; `$SSH_AUTH_SOCK` if missing.
-    pub socket: Option<PathBuf>,
+    /// An agent's socket or key files; `$SSH_AUTH_SOCK` if there are none.
+    pub paths: Vec<PathBuf>,
 }
 
 pub fn ssh(text: &str) -> Result<SshSpec, String> {
-    let (id, socket) = match text.split_once('=') {
-        Some((id, socket)) => (id, Some(PathBuf::from(socket))),
-        None => (text, None),
+    let (id, paths) = match text.split_once('=') {
+        Some((_, paths)) if paths.split(',').any(str::is_empty) => {
+            return Err("want default or ID=SOCKET or ID=KEY[,KEY…]".to_owned());
+        }
+        Some((id, paths)) => (id, paths.split(',').map(PathBuf::from).collect()),
+        None => (text, Vec::new()),
     };
     let id = if id.is_empty() { "default" } else { id };
-    Ok(SshSpec { id: id.to_owned(), socket })
+    Ok(SshSpec { id: id.to_owned(), paths })
 }
 
 /// `--provenance`: the options of the statement; `None` for no statement.
@@ -392,6 +427,25 @@ mod tests {
         for text in ["db", ":1.2.3.4", "db:x", "db:1.2.3"] {
             assert!(host(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn annotations() {
+        let of = |text| annotation(text).map(|a| (a.pair.name, a.of_manifest, a.of_index));
+        assert_eq!(of("a=b:c"), Ok(("a".into(), true, false)));
+        assert_eq!(of("index:a="), Ok(("a".into(), false, true)));
+        assert_eq!(of("index,manifest:a=b"), Ok(("a".into(), true, true)));
+        for text in ["a", "=b", "layer:a=b", "manifest-descriptor:a=b", ":a=b"] {
+            assert!(annotation(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn agents() {
+        let paths = |text| ssh(text).map(|s| (s.id, s.paths.len()));
+        assert_eq!(paths("default"), Ok(("default".into(), 0)));
+        assert_eq!(paths("a=/x/id_rsa,/y"), Ok(("a".into(), 2)));
+        assert!(paths("a=").is_err());
     }
 
     #[test]

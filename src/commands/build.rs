@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io::Write,
-    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -33,9 +32,14 @@ use rbc_runtime::{
 
 use super::{Failure, Outcome, attest::Attestations, call, compile, debug, graph, push, report};
 use crate::{
-    cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
+    cli::{
+        BuildArgs, BuildContext, BuildFlags, ContextValue, NameValue, RunArgs, SecretSource,
+        SecretSpec,
+    },
     inputs::{self, Inputs, Place},
-    registries, remote, render, state,
+    registries, remote, render,
+    ssh::Agents,
+    state,
 };
 
 /// Commands and downloads that run at the same time at least, since many of them wait most of the time.
@@ -48,10 +52,12 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
             "the context and the Dockerfile cannot both be standard input".to_owned(),
         ));
     }
+    let agents = Agents::start(&args.build.ssh, &args.context)?;
     let inputs = Inputs::read(
         store,
         &Place {
             context: &args.context,
+            agent: agents.of_git(),
             file: args.file.as_deref(),
             build_args: &args.compile.build_arg,
         },
@@ -63,12 +69,14 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
         return call::call(store, &inputs, named, &args.compile, &registry, how);
     }
     let contexts = compile::contexts_of(store, &inputs, named)?;
-    let outside = compile::Outside { contexts: &contexts, named, registry: &registry };
+    let agent = agents.of_git();
+    let outside = compile::Outside { contexts: &contexts, named, registry: &registry, agent };
     let compiled = compile::with_contexts(store, &inputs, &outside, &args.compile)?;
     if !args.build.quiet {
         compile::tell(&compiled, args.build.verbose);
     }
-    let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
+    let outside =
+        Outside { contexts: &contexts, registry: &registry, agents: &agents, cancel: &cancel };
     let place = (inputs.dockerfile.name(), args.context.as_str());
     execute(store, &compiled.graph, place, &outside, &args.build)
 }
@@ -77,6 +85,7 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
 struct Outside<'a> {
     contexts: &'a Contexts,
     registry: &'a Client,
+    agents: &'a Agents,
     cancel: &'a Cancel,
 }
 
@@ -88,13 +97,14 @@ fn stop_of(cancel: &Cancel) -> Stop {
 
 pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     check(&args.build)?;
+    let agents = Agents::start(&args.build.ssh, &args.context)?;
     let graph = graph::read(&args.graph)?;
     let mut contexts = Contexts::new();
     let ignore = graph.meta.contexts.get("").map(|meta| meta.ignore.clone()).unwrap_or_default();
     let folder = PathBuf::from(&args.context);
     match remote::address(&args.context)? {
         Some(address) if !folder.is_dir() => {
-            let fetched = remote::fetch(store, &address, &[])?;
+            let fetched = remote::fetch(store, &address, &[], agents.of_git())?;
             contexts.add(store, "", fetched.folder, ignore);
             contexts.hold(fetched.dir);
         }
@@ -103,7 +113,8 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
     let cancel = Cancel::new()?;
     let registry = registries::client_for(stop_of(&cancel), &insecure_hosts(&args.build)?)?;
-    let outside = Outside { contexts: &contexts, registry: &registry, cancel: &cancel };
+    let outside =
+        Outside { contexts: &contexts, registry: &registry, agents: &agents, cancel: &cancel };
     let dockerfile = graph.meta.files.first().map_or("", |file| &file.name);
     execute(store, &graph, (dockerfile, &args.context), &outside, &args.build)
 }
@@ -112,6 +123,9 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
 fn check(flags: &BuildFlags) -> Outcome {
     if let Some(option) = flags.unsupported.given() {
         return Err(Failure::Usage(format!("{option} is not supported yet")));
+    }
+    for option in flags.ignored.missed() {
+        report::tell(&format!("warning: {option} has no effect"));
     }
     for (option, path) in [("--iidfile", &flags.iidfile), ("--metadata-file", &flags.metadata_file)]
     {
@@ -193,11 +207,10 @@ fn run_and_export(
     outside: &Outside<'_>,
     flags: &BuildFlags,
 ) -> Outcome {
-    let &Outside { contexts, registry, cancel } = outside;
+    let &Outside { contexts, registry, agents, cancel } = outside;
     let outputs = outputs(flags);
     let attestations = Attestations::of(flags);
     let secrets = secrets(&flags.secret)?;
-    let ssh_agents = ssh_agents(flags)?;
     let sink = render::sink(flags.progress, flags.quiet);
     let stopped = stop_on_signals(cancel)?;
     let show_failed = |failed: &FailedCommand| {
@@ -212,7 +225,7 @@ fn run_and_export(
         contexts,
         oci_layouts: oci_layouts(&flags.build_contexts),
         secrets,
-        ssh_agents,
+        ssh_agents: agents.sockets().clone(),
         jobs: jobs(flags),
         events: &*sink,
         cancel,
@@ -399,7 +412,13 @@ fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
     }
     for output in &mut outputs {
         for annotation in &flags.annotation {
-            output.annotations.insert(annotation.name.clone(), annotation.value.clone());
+            let NameValue { name, value } = &annotation.pair;
+            if annotation.of_manifest {
+                output.annotations.insert(name.clone(), value.clone());
+            }
+            if annotation.of_index {
+                output.index_annotations.insert(name.clone(), value.clone());
+            }
         }
     }
     outputs
@@ -443,31 +462,6 @@ fn secrets(specs: &[SecretSpec]) -> anyhow::Result<HashMap<String, Vec<u8>>> {
                 },
             };
             Ok((spec.id.clone(), data))
-        })
-        .collect()
-}
-
-fn ssh_agents(flags: &BuildFlags) -> Result<HashMap<String, PathBuf>, Failure> {
-    flags
-        .ssh
-        .iter()
-        .map(|spec| {
-            let socket = match &spec.socket {
-                Some(socket) => socket.clone(),
-                None => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
-                    Failure::Usage("--ssh needs an agent, but SSH_AUTH_SOCK is not set".to_owned())
-                })?,
-            };
-            let socket = std::path::absolute(&socket)?;
-            let is_socket = |facts: std::fs::Metadata| facts.file_type().is_socket();
-            if !std::fs::metadata(&socket).is_ok_and(is_socket) {
-                return Err(Failure::Usage(format!(
-                    "--ssh {}: {} is no socket of an ssh agent; key files are not supported",
-                    spec.id,
-                    socket.display()
-                )));
-            }
-            Ok((spec.id.clone(), socket))
         })
         .collect()
 }

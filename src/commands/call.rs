@@ -22,6 +22,7 @@ use crate::{
     cli::{BuildContext, Call, CallMethod, CompileFlags},
     inputs::Inputs,
     resolver::RuntimeResolver,
+    ssh,
 };
 
 /// Prints what is asked for. Checks that find something are a failure.
@@ -40,7 +41,9 @@ pub fn call(
         CallMethod::Build => return Ok(()),
         CallMethod::Check => {
             let contexts = compile::contexts_of(store, inputs, named)?;
-            let resolver = RuntimeResolver::new(store, &contexts, named, registry);
+            let agent = ssh::own_agent();
+            let resolver =
+                RuntimeResolver::new(store, &contexts, named, (registry, agent.as_deref()));
             let checked = check(source, &options, &resolver);
             passed = checked.findings.is_empty() && checked.errors.is_empty();
             if how.json { pretty(&check_json(&checked, source)) } else { check_text(&checked) }

@@ -21,7 +21,7 @@ use crate::{
     inputs::{self, Inputs, Place},
     registries, remote,
     resolver::RuntimeResolver,
-    state,
+    ssh, state,
 };
 
 /// What a Dockerfile is compiled against.
@@ -29,6 +29,8 @@ pub struct Outside<'a> {
     pub contexts: &'a Contexts,
     pub named: &'a [BuildContext],
     pub registry: &'a Client,
+    /// The ssh agent of git sources.
+    pub agent: Option<&'a Path>,
 }
 
 pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
@@ -39,17 +41,25 @@ pub fn compile(root: Option<&Path>, args: &CompileArgs) -> Outcome {
         ));
     }
     let store = state::open(root)?;
+    // Compiling asks git servers only which commit they have.
+    let agent = ssh::own_agent();
     let inputs = Inputs::read(
         &store,
         &Place {
             context: &args.context,
+            agent: agent.as_deref(),
             file: Some(&args.file),
             build_args: &args.compile.build_arg,
         },
     )?;
     let contexts = contexts_of(&store, &inputs, &args.build_contexts)?;
     let registry = registries::client(Stop::default())?;
-    let outside = Outside { contexts: &contexts, named: &args.build_contexts, registry: &registry };
+    let outside = Outside {
+        contexts: &contexts,
+        named: &args.build_contexts,
+        registry: &registry,
+        agent: agent.as_deref(),
+    };
     let compiled = with_contexts(&store, &inputs, &outside, &args.compile)?;
     contexts.save();
     // So that explain can name files; a folder that cannot be written is no reason to fail.
@@ -116,9 +126,9 @@ pub fn with_contexts(
     outside: &Outside<'_>,
     flags: &CompileFlags,
 ) -> Result<Compiled, Failure> {
-    let &Outside { contexts, named, registry } = outside;
+    let &Outside { contexts, named, registry, agent } = outside;
     let options = options_for(inputs, named, flags)?;
-    let resolver = RuntimeResolver::new(store, contexts, named, registry);
+    let resolver = RuntimeResolver::new(store, contexts, named, (registry, agent));
     rbc_compiler::compile(&inputs.dockerfile, &options, &resolver)
         .map_err(|errors| report::diagnostics(&errors))
 }

@@ -49,7 +49,12 @@ impl Lowering<'_, '_> {
             }
             Origin::Scratch => {
                 let target = self.job.platform;
-                (fresh(Root::Empty, Settings::empty(), target, target), Vec::new())
+                let mut settings = Settings::empty();
+                if target.os == "windows" {
+                    // Where programs are differs from one Windows to another.
+                    settings.env.clear();
+                }
+                (fresh(Root::Empty, settings, target, target), Vec::new())
             }
             Origin::Local(name) => {
                 let root = if stage.is_declared && !stage.is_replaced {
@@ -68,7 +73,7 @@ impl Lowering<'_, '_> {
                     keep_git_dir: git.keep_git_dir.unwrap_or(false),
                     submodules: git.submodules.unwrap_or(true),
                 });
-                let name = counter.next(&format!("FROM {}", git.remote), false);
+                let name = format!("[internal] load git source {}", git.remote);
                 let meta = self.meta_of(stage, name);
                 let root = self.add(Op::Source(source), Vec::new(), None, meta)?;
                 (fresh(Root::Node(root), Settings::empty(), platform, platform), Vec::new())

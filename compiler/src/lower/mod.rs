@@ -40,6 +40,8 @@ use crate::{
 use bases::Origin;
 use step_name::Counter;
 
+/// The text that BuildKit puts into history entries of layers that no instruction made.
+const EXPORTER_COMMENT: &str = "buildkit.exporter.image.v0";
 /// The text that BuildKit puts into every history entry.
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 
@@ -412,12 +414,14 @@ impl Lowering<'_, '_> {
 
     fn finish(&mut self, stages: &Stages, target: StageId) -> Result<Target, Diagnostic> {
         let mut chain = Vec::new();
+        let mut first = target;
         let mut next = Some(target);
-        while let Some(built) = next.and_then(|id| self.built[id].as_ref()) {
+        while let Some((id, built)) = next.and_then(|id| Some((id, self.built[id].as_ref()?))) {
             chain.push(&built.history);
+            first = id;
             next = built.base;
         }
-        let history: Vec<History> =
+        let mut history: Vec<History> =
             chain.into_iter().rev().flat_map(|part| part.iter().cloned()).collect();
         let stage = &stages.list[target];
         let Some(built) = self.built[target].take() else {
@@ -433,6 +437,25 @@ impl Lowering<'_, '_> {
             Root::Node(input) => Some(*input),
             Root::Local(name) => Some(self.whole_context(name, stage)?),
         };
+        // A folder or repository as the base is a layer that no instruction made. Its line comes
+        // last and is named for the last layer, as in BuildKit.
+        let made_of = match (&self.origins[first], &root) {
+            (Some(Origin::Local(name)), _) if history.iter().all(|line| line.empty_layer) => {
+                Some(format!("local source for {name}"))
+            }
+            (Some(Origin::Local(_) | Origin::Git { .. }), Some(root)) => {
+                self.graph.meta.nodes.get(&root.node).map(|meta| meta.name.clone())
+            }
+            _ => None,
+        };
+        history.extend(made_of.map(|created_by| History {
+            created_by,
+            comment: EXPORTER_COMMENT.to_owned(),
+            ..History::default()
+        }));
+        if platform.os == "windows" {
+            state.settings.working_dir = state.settings.working_dir.replace('/', "\\");
+        }
         Ok(Target {
             name: stage.name.clone(),
             root,

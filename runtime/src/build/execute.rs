@@ -251,7 +251,9 @@ impl<'a> Executor<'a> {
             Op::Source(Source::Git(source)) => {
                 let new = NewLayer::begin(self.store)?;
                 let is_cancelled = || self.options.cancel.is_cancelled();
-                git::checkout(source, &new.upper(), &new.scratch(), &is_cancelled)?;
+                let agent = self.options.ssh_agents.get("default").map(PathBuf::as_path);
+                let means = git::Means { agent, is_cancelled: &is_cancelled };
+                git::checkout(source, &new.upper(), &new.scratch(), &means)?;
                 Ok(vec![self.publish_source(new, LayerKind::Git)?])
             }
             Op::Source(Source::Http(source)) => {

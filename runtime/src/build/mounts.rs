@@ -107,10 +107,8 @@ impl StepMounts {
         // The first agent is the one that ssh asks. As in BuildKit it is named even if it was not
         // given and nothing is mounted.
         let agent = exec.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh { .. }));
-        let mut env: Vec<String> = agent
-            .map(|mount| format!("SSH_AUTH_SOCK={}", mount.target))
-            .into_iter()
-            .collect();
+        let mut env: Vec<String> =
+            agent.map(|mount| format!("SSH_AUTH_SOCK={}", mount.target)).into_iter().collect();
         for wanted in &exec.secret_env {
             match options.secrets.get(&wanted.id) {
                 Some(data) => match std::str::from_utf8(data) {
@@ -156,16 +154,20 @@ fn cache_key(id: &str, first: Option<&Input>, source: &str, facts: [u32; 3]) -> 
 
 /// Makes the empty folder `path` a copy of the folder `source`.
 fn fill(tree: &LayerStack, source: &str, path: &Path) -> Result<(), BuildError> {
-    if let Some(folder) = tree.lookup(Path::new(source))? {
-        set_mode_and_owner(path, folder.mode, folder.uid, folder.gid)?;
-    }
     let empty = LayerStack::new(Vec::new());
     let copy = CopyAction { source: source.to_owned(), ..plain_copy() };
     let op = FileOp { actions: vec![FileAction::Copy(copy)] };
     let inputs = [Some(&empty as &dyn SourceTree), Some(tree)];
     // Steps write to a cache folder, so nothing in it may be shared with a layer.
     let options = fileop::FileOpOptions { sharing: fileop::Sharing::Copy, lineage: None };
-    Ok(fileop::run(&op, &empty, &inputs, path, &options)?)
+    fileop::run(&op, &empty, &inputs, path, &options)?;
+    // A copy into a folder that is there leaves that one's own facts alone.
+    match tree.lookup(Path::new(source.trim_start_matches('/')))? {
+        Some(folder) if folder.is_dir() => {
+            set_mode_and_owner(path, folder.mode, folder.uid, folder.gid)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A copy of the root of input 1 to the root, as it is.

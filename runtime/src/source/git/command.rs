@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 
-use super::GitError;
+use super::{GitError, Means};
 
 /// The protocols that git may speak, in the syntax of `GIT_ALLOW_PROTOCOL`.
 const PROTOCOLS: &str = "https:http:ssh:git";
-/// What is taken over from the environment: proxies, certificate authorities, the ssh agent.
-const KEPT: [&str; 13] = [
+/// What is taken over from the environment: proxies and certificate authorities.
+const KEPT: [&str; 12] = [
     "PATH",
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -32,10 +32,10 @@ const KEPT: [&str; 13] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "GIT_SSL_CAINFO",
-    "SSH_AUTH_SOCK",
 ];
-/// A host that was never seen is trusted as git users do at the prompt; a changed key is not.
-const SSH: &str = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new \
+/// A host that was never seen is trusted as git users do at the prompt; a changed key is not. The only
+/// keys are those of the agent that the build was given.
+const SSH: &str = "ssh -F /dev/null -o IdentityFile=none -o BatchMode=yes -o StrictHostKeyChecking=accept-new \
                    -o ConnectTimeout=20";
 const SETTINGS: [&str; 10] = [
     "core.hooksPath=/dev/null",
@@ -63,8 +63,7 @@ pub(super) struct Git<'a> {
     pub(super) repository: Option<PathBuf>,
     /// The folder with the checked out files.
     pub(super) work_tree: Option<PathBuf>,
-    /// Asked now and then; git is killed once it says yes.
-    pub(super) is_cancelled: &'a dyn Fn() -> bool,
+    pub(super) means: Means<'a>,
 }
 
 impl Git<'_> {
@@ -100,7 +99,7 @@ impl Git<'_> {
             if let Some(status) = child.try_wait().map_err(GitError::Start)? {
                 return Ok(status);
             }
-            if (self.is_cancelled)() {
+            if (self.means.is_cancelled)() {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(GitError::Cancelled);
@@ -127,6 +126,9 @@ impl Git<'_> {
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_SSH_COMMAND", SSH)
             .env("LC_ALL", "C");
+        if let Some(agent) = self.means.agent {
+            command.env("SSH_AUTH_SOCK", agent);
+        }
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }

@@ -48,6 +48,9 @@ pub enum GitError {
     /// An address that git must not see.
     #[error("invalid git address {0:?}: want https, http, ssh or git://")]
     Address(String),
+    /// A repository behind ssh, and no agent to log in with.
+    #[error("{0} is reached through ssh, and no ssh agent was given: use --ssh default")]
+    NoAgent(String),
     /// A reference that git would take for an option, or that is none.
     #[error("invalid git ref {0:?}")]
     Reference(String),
@@ -113,13 +116,48 @@ impl GitError {
     }
 }
 
+/// What git works with.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// The socket of the ssh agent. Without one, nothing is fetched through ssh: what a build may
+    /// use of the user's keys is said with `--ssh`.
+    pub agent: Option<&'a Path>,
+    /// Asked now and then; git is killed once it says yes.
+    pub is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Means<'_> {
+    fn check(&self, url: &str) -> Result<(), GitError> {
+        if is_ssh(url) && self.agent.is_none() {
+            return Err(GitError::NoAgent(redact(url)));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a repository is reached through ssh: `ssh://…` or `user@host:path`.
+#[must_use]
+pub fn is_ssh(url: &str) -> bool {
+    match url.split_once("://") {
+        Some((scheme, _)) => scheme.eq_ignore_ascii_case("ssh"),
+        None => {
+            url.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'))
+        }
+    }
+}
+
 /// The commit (40 or 64 hexadecimal digits) that `reference`, a branch, tag or commit, is in the
 /// repository at `url`; empty means the default branch. A `checksum` is the beginning of the commit
 /// or annotated tag that must come out.
 ///
 /// # Errors
 /// If the repository cannot be asked, has no such reference, or another commit for it.
-pub fn resolve(url: &str, reference: &str, checksum: Option<&str>) -> Result<String, GitError> {
+pub fn resolve(
+    url: &str,
+    reference: &str,
+    checksum: Option<&str>,
+    agent: Option<&Path>,
+) -> Result<String, GitError> {
     check_address(url)?;
     check_reference(reference)?;
     if let Some(checksum) = checksum
@@ -136,7 +174,9 @@ pub fn resolve(url: &str, reference: &str, checksum: Option<&str>) -> Result<Str
             _ => Ok(reference.to_owned()),
         };
     }
-    let git = Git { repository: None, work_tree: None, is_cancelled: &|| false };
+    let means = Means { agent, is_cancelled: &|| false };
+    means.check(url)?;
+    let git = Git { repository: None, work_tree: None, means };
     let found = fetch::look_up(&git, url, reference)?;
     let accepted = |id: &String| checksum.is_none_or(|checksum| id.starts_with(checksum));
     let ids = [Some(&found.id), found.tagged.as_ref()];
@@ -159,9 +199,10 @@ pub fn checkout(
     source: &GitSource,
     dest: &Path,
     work: &Path,
-    is_cancelled: &dyn Fn() -> bool,
+    means: &Means<'_>,
 ) -> Result<(), GitError> {
     check_address(&source.url)?;
+    means.check(&source.url)?;
     check_reference(&source.reference)?;
     let subdir = subdir_parts(&source.subdir)?;
     // BuildKit keeps the repository of a whole checkout only.
@@ -170,7 +211,7 @@ pub fn checkout(
     fs::create_dir_all(&tree).map_err(GitError::io(&tree))?;
     let repository = if keeps_repository { dest.join(".git") } else { work.join("repository") };
     fs::create_dir(&repository).map_err(GitError::io(&repository))?;
-    let mut git = Git { repository: Some(repository.clone()), work_tree: None, is_cancelled };
+    let mut git = Git { repository: Some(repository.clone()), work_tree: None, means: *means };
     fetch::fetch(&git, source, keeps_repository)?;
 
     git.work_tree = Some(tree.clone());
@@ -340,7 +381,7 @@ mod tests {
     #[test]
     fn commits_need_no_server() {
         let id = "0123456789abcdef0123456789abcdef01234567";
-        let ask = |checksum| resolve("https://h.invalid/r.git", id, checksum);
+        let ask = |checksum| resolve("https://h.invalid/r.git", id, checksum, None);
         assert_eq!(ask(None).expect("known"), id);
         assert_eq!(ask(Some("01234")).expect("known"), id);
         assert!(matches!(ask(Some("1")), Err(GitError::Mismatch { .. })));
