@@ -28,7 +28,7 @@ const MAX_KEY: u64 = 1 << 20;
 #[derive(Default)]
 pub struct Agents {
     sockets: HashMap<String, PathBuf>,
-    _served: Vec<Served>,
+    served: Vec<Served>,
 }
 
 impl Agents {
@@ -56,7 +56,7 @@ impl Agents {
                     let served =
                         Served::start(paths).with_context(|| format!("--ssh {}", spec.id))?;
                     let socket = served.socket();
-                    agents._served.push(served);
+                    agents.served.push(served);
                     socket
                 }
             };

@@ -111,7 +111,7 @@ fn options_that_docker_ignores() {
     let run = bench
         .rbc(
             "build --compress --rm --force-rm=false --builder default --isolation default \
-             -m 1g --memory-swap -1 --cpu-shares 5 --cpuset-cpus 0 --security-opt a=b --squash \
+             --cgroup-parent g -m 1g --memory-swap -1 --cpu-shares 5 --cpuset-cpus 0 --security-opt a=b --squash \
              -o type=oci,dest=out.tar .",
         )
         .ok();
@@ -124,5 +124,6 @@ fn options_that_docker_ignores() {
     warning: --memory-swap has no effect
     warning: --security-opt has no effect
     warning: --squash has no effect
+    warning: --cgroup-parent has no effect: steps stay in the cgroup of rbc
     ");
 }
