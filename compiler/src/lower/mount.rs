@@ -107,8 +107,8 @@ impl Lowering<'_, '_> {
         inputs: &mut Inputs,
     ) -> Result<Mount, Diagnostic> {
         let path = path::source(&options.source);
-        // As in BuildKit, an owner or a mode goes with a new folder and not with a copy: it is a
-        // part of a source that decides where both are given, else the new folder.
+        // As in BuildKit: with a source, mode and owner are the source's; without one, a mode or an
+        // owner asks for a new, empty folder, and `from` does not count.
         let whole = path == "/";
         let changed = options.mode.is_some() || options.uid.is_some() || options.gid.is_some();
         let input = match source {
