@@ -12,7 +12,7 @@ judge the spread: they belong to the machine, not to the program. Rows of memory
 all processes of a builder had together (PSS, sampled) in one more build that is not timed; of BuildKit
 these are dockerd, containerd and the client.
 """
-import argparse, pathlib, shutil, statistics, sys, tempfile, time
+import argparse, pathlib, shutil, signal, statistics, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "conformance"))
@@ -102,6 +102,8 @@ def main():
     ap.add_argument("--svg", help="write a plot of the ratios to this file")
     ap.add_argument("workloads", nargs="*", metavar="WORKLOAD")
     opt = ap.parse_args()
+    # Daemons and mounts are cleaned up then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     files, megabytes, pull_megabytes = (2000, 64, 30) if opt.quick else (20000, 1024, 300)
     unknown = set(opt.workloads) - {w.name for w in all_of(0, 0, 0, "any")}
     if unknown:

@@ -98,23 +98,37 @@ pub(super) fn base(
         let found = (descriptor.digest, descriptor.size, *diff_id);
         return Ok(layer_blob(found, now, output.media_types));
     }
-    let key = format!("again-{}", output.compression.recipe());
+    let key = again(output.compression);
     let found = match store.layer_blob(id, &key, None)? {
         Some(found) => found,
         None => {
-            let failed = |error: io::Error| failed(id, &error);
-            let mut plain = archive::decompress(store.blobs().open(&blob)?).map_err(failed)?;
-            let made = pack(store, id, output.compression, stop, |out| {
-                image::copy(&mut plain, out).map(drop)
-            })?;
-            if made.2 != *diff_id {
-                return Err(ImageError::WrongDiffId { blob, want: *diff_id, got: made.2 }.into());
-            }
-            store.put_layer_blob(id, &key, None, made)?;
-            made
+            let found = match made_of(store, diff_id, output.compression)? {
+                Some(found) => found,
+                None => pack_again(store, id, origin, output.compression, stop)?,
+            };
+            store.put_layer_blob(id, &key, None, found)?;
+            found
         }
     };
     Ok(layer_blob(found, output.compression, output.media_types))
+}
+
+/// Unpacks a blob and compresses it in another way.
+fn pack_again(
+    store: &Store,
+    id: &LayerId,
+    Origin { descriptor, diff_id }: &Origin,
+    packing: Packing,
+    stop: &Stop,
+) -> Result<(Digest, u64, Digest), ExportError> {
+    let blob = descriptor.digest;
+    let failed = |error: io::Error| failed(id, &error);
+    let mut plain = archive::decompress(store.blobs().open(&blob)?).map_err(failed)?;
+    let made = pack(store, id, packing, stop, |out| image::copy(&mut plain, out).map(drop))?;
+    if made.2 != *diff_id {
+        return Err(ImageError::WrongDiffId { blob, want: *diff_id, got: made.2 }.into());
+    }
+    Ok(made)
 }
 
 /// The tar of a layer of the build's own: blob digest, its size, and the diff ID.
@@ -128,6 +142,12 @@ pub(super) fn own(
     if let Some(found) = store.layer_blob(id, packing.recipe(), epoch)? {
         return Ok(found);
     }
+    if let Some(diff_id) = store.layer_diff_id(id, epoch)?
+        && let Some(found) = made_of(store, &diff_id, packing)?
+    {
+        store.put_layer_blob(id, packing.recipe(), epoch, found)?;
+        return Ok(found);
+    }
     let dir = store.layer_dir(id);
     let options = layer::TarOptions { source_date_epoch: epoch };
     let made = pack(store, id, packing, stop, |out| {
@@ -135,6 +155,22 @@ pub(super) fn own(
     })?;
     store.put_layer_blob(id, packing.recipe(), epoch, made)?;
     Ok(made)
+}
+
+/// What the index calls the blob of another image's layer that was packed again.
+fn again(packing: Packing) -> String {
+    format!("again-{}", packing.recipe())
+}
+
+/// What was made of the same tar in the same way earlier, for this layer under another name or for
+/// one that came out the same. The way says all that the bytes depend on.
+fn made_of(
+    store: &Store,
+    diff_id: &Digest,
+    packing: Packing,
+) -> Result<Option<(Digest, u64, Digest)>, ExportError> {
+    let found = store.packed_tar(diff_id, [packing.recipe(), &again(packing)])?;
+    Ok(found.map(|(digest, size)| (digest, size, *diff_id)))
 }
 
 /// Compresses what `fill` writes into a new blob. Gives its digest and size and the diff ID.
@@ -227,4 +263,57 @@ fn layer_blob(
         platform: None,
     };
     LayerBlob { descriptor, diff_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt};
+
+    use super::*;
+    use crate::export::{Dest, Format, OutputKind};
+
+    fn layer(store: &Store, content: &str) -> LayerId {
+        let work = store.tmp_dir().expect("folder");
+        let upper = work.path().join("upper");
+        fs::create_dir(&upper).expect("folder");
+        fs::write(upper.join("file"), content).expect("file");
+        let old = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        fs::File::open(upper.join("file")).and_then(|file| file.set_times(old)).expect("time");
+        let id = LayerId::unique();
+        store.publish_layer(&upper, &id).expect("published");
+        id
+    }
+
+    #[test]
+    fn what_was_compressed_is_not_compressed_again() {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = Store::open(dir.path()).expect("store");
+        let own = |id, packing| own(&store, id, packing, None, &Stop::default()).expect("packed");
+        // A blob that is written again is another file.
+        let file = |digest| fs::metadata(store.blobs().path(&digest)).expect("blob").ino();
+        let one = layer(&store, "the same");
+        let plain = own(&one, Packing::None);
+        let packed = own(&one, Packing::Gzip);
+        let first = file(packed.0);
+
+        // Pushed from the local store, where the layer has no compression.
+        let origin = Origin {
+            descriptor: layer_blob(plain, Packing::None, MediaTypes::Oci).descriptor,
+            diff_id: plain.2,
+        };
+        let output = OutputSpec {
+            compression: Packing::Gzip,
+            base_layers: BaseLayers::Recompress,
+            ..OutputSpec::new(OutputKind::Image(Format::Store), Dest::Stdout)
+        };
+        let id = LayerId::of_diff_id(&plain.2);
+        let pushed = base(&store, &id, &origin, &output, &Stop::default()).expect("packed");
+        assert_eq!((pushed.descriptor.digest, file(packed.0)), (packed.0, first));
+
+        // A step that ran again and made the same.
+        let two = layer(&store, "the same");
+        assert_eq!(own(&two, Packing::None), plain);
+        assert_eq!((own(&two, Packing::Gzip), file(packed.0)), (packed, first));
+        assert_ne!(own(&layer(&store, "another"), Packing::Gzip), packed);
+    }
 }

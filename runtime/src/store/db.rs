@@ -199,6 +199,51 @@ impl Store {
         Ok((self.blobs().size(&digest) == Some(size)).then_some((digest, size, diff_id)))
     }
 
+    /// The diff ID of a layer under a `SOURCE_DATE_EPOCH`, if a tar of it was made in whatever
+    /// compression.
+    pub(crate) fn layer_diff_id(
+        &self,
+        layer: &LayerId,
+        epoch: Option<i64>,
+    ) -> Result<Option<Digest>> {
+        let connection = self.db.get();
+        let mut query = connection.prepare_cached(
+            "SELECT diff_id FROM layer_blobs
+             WHERE layer = ?1 AND ifnull(epoch, 'none') = ifnull(?2, 'none')",
+        )?;
+        let found = query
+            .query_row(params![layer.as_str(), epoch], |row| row.get::<_, Vec<u8>>(0))
+            .optional()?;
+        Ok(found.and_then(|bytes| digest_of(&bytes)))
+    }
+
+    /// A blob that was made of a tar with this diff ID in one of these compressions, whatever layer
+    /// it was made for, and is still there: its digest and size.
+    pub(crate) fn packed_tar(
+        &self,
+        diff_id: &Digest,
+        compressions: [&str; 2],
+    ) -> Result<Option<(Digest, u64)>> {
+        let connection = self.db.get();
+        let mut query = connection.prepare_cached(
+            "SELECT digest, size FROM layer_blobs WHERE diff_id = ?1 AND compression IN (?2, ?3)",
+        )?;
+        let [one, other] = compressions;
+        let rows = query.query_map(params![diff_id.as_bytes(), one, other], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))
+        })?;
+        for row in rows {
+            let (digest, size) = row?;
+            let size = size.unsigned_abs();
+            if let Some(digest) = digest_of(&digest)
+                && self.blobs().size(&digest) == Some(size)
+            {
+                return Ok(Some((digest, size)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Notes the tar of a layer for [`Store::layer_blob`].
     pub fn put_layer_blob(
         &self,
