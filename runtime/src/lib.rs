@@ -68,5 +68,6 @@ pub mod sandbox;
 pub mod source;
 pub mod start;
 pub mod store;
+pub mod travel;
 pub mod tree;
 pub mod upkeep;

@@ -41,6 +41,8 @@ pub enum Event<'a> {
         name: &'a str,
         /// Digest of its node.
         digest: &'a Digest,
+        /// The other cache that it is from, if it is not from this store.
+        origin: Option<&'a str>,
     },
     /// Output of a running step, as it came: any bytes, not aligned to lines.
     StepOutput {

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use rbc_compiler::Entitlement;
 use rbc_ir::{ExtraHost, Platform, Ulimit};
-use rbc_runtime::export::OutputSpec;
+use rbc_runtime::{
+    export::OutputSpec,
+    travel::{CacheFrom, CacheTo},
+};
 
 use super::ignored::IgnoredFlags;
 use super::values::{
@@ -21,7 +24,8 @@ Examples:
   rbc build -t ghcr.io/me/app:1 --push .      to a registry (see rbc login)
   rbc build -t app -o type=docker,dest=app.tar . && docker load -i app.tar
   rbc build --target test --build-arg V=1 -f docker/Dockerfile .
-  rbc build --secret id=token,src=token.txt .";
+  rbc build --secret id=token,src=token.txt .
+  rbc build --cache-from REF --cache-to type=registry,ref=REF,mode=max .";
 
 pub const COMPILE_EXAMPLES: &str = "\
 Examples:
@@ -222,28 +226,16 @@ pub struct BuildFlags {
     /// Name stages that are not built
     #[arg(short, long)]
     pub verbose: bool,
-    #[command(flatten)]
-    pub unsupported: UnsupportedFlags,
+    /// Take results from another cache: REF, type=registry,ref=REF (a cache, or an image with one
+    /// inline) or type=local,src=DIR
+    #[arg(long, value_name = "SPEC", value_parser = CacheFrom::parse)]
+    pub cache_from: Vec<CacheFrom>,
+    /// Put results into another cache: type=registry,ref=REF, type=local,dest=DIR or type=inline,
+    /// with mode=min (what the image consists of) or mode=max (all steps)
+    #[arg(long, value_name = "SPEC", value_parser = CacheTo::parse)]
+    pub cache_to: Vec<CacheTo>,
     #[command(flatten)]
     pub ignored: IgnoredFlags,
-}
-
-/// Options of `docker build` that rbc knows of and refuses, rather than to do less than asked.
-#[derive(Debug, Args)]
-pub struct UnsupportedFlags {
-    #[arg(long, hide = true, value_name = "SPEC")]
-    pub cache_from: Vec<String>,
-    #[arg(long, hide = true, value_name = "SPEC")]
-    pub cache_to: Vec<String>,
-}
-
-impl UnsupportedFlags {
-    /// The first one that was given and asks for something.
-    pub fn given(&self) -> Option<&'static str> {
-        [("--cache-from", !self.cache_from.is_empty()), ("--cache-to", !self.cache_to.is_empty())]
-            .into_iter()
-            .find_map(|(name, given)| given.then_some(name))
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

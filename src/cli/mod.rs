@@ -1,6 +1,7 @@
 //! The command line: what can be said, not what it does.
 
 mod build;
+mod cache;
 mod history;
 mod ignored;
 mod registry;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use build::NetworkMode;
 pub use build::{BuildArgs, BuildFlags, CompileArgs, CompileFlags, ProgressKind, RunArgs};
+pub use cache::{CacheCommand, CacheExportArgs, CacheImportArgs};
 pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportArgs, ReportFormat};
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use state::{DuArgs, FsckArgs, PruneArgs, PruneFilter};
@@ -114,6 +116,9 @@ pub enum Command {
         after_help = "Examples:\n  rbc base-image\n  rbc base-image --tag tools:1 sh git make"
     )]
     BaseImage(BaseImageArgs),
+    /// Take the cache, or cache mounts, to another state folder
+    #[command(subcommand, after_help = cache::CACHE_EXAMPLES)]
+    Cache(CacheCommand),
     /// Show what takes space in the state folder
     #[command(after_help = state::DU_EXAMPLES)]
     Du(DuArgs),

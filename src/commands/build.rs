@@ -27,10 +27,13 @@ use rbc_runtime::{
     registry::{Client, Naming, Stop},
     sandbox::Cancel,
     store::{LayerId, Store},
+    travel::{FromPlace, ToPlace},
     upkeep::Limit,
 };
 
-use super::{Failure, Outcome, attest::Attestations, call, compile, debug, graph, push, report};
+use super::{
+    Failure, Outcome, attest::Attestations, caches, call, compile, debug, graph, push, report,
+};
 use crate::{
     cli::{
         BuildArgs, BuildContext, BuildFlags, ContextValue, NameValue, RunArgs, SecretSource,
@@ -124,9 +127,6 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
 
 /// Finds out what cannot work before anything is done.
 fn check(flags: &BuildFlags) -> Outcome {
-    if let Some(option) = flags.unsupported.given() {
-        return Err(Failure::Usage(format!("{option} is not supported yet")));
-    }
     for option in flags.ignored.missed() {
         report::tell(&format!("warning: {option} has no effect"));
     }
@@ -148,6 +148,7 @@ fn check(flags: &BuildFlags) -> Outcome {
             "--provenance and --sbom state something in an image, and no output is one".to_owned(),
         ));
     }
+    caches::check(flags, outputs.iter().any(is_image))?;
     Ok(())
 }
 
@@ -222,6 +223,7 @@ fn run_and_export(
             stopped.load(Ordering::Relaxed)
         });
     };
+    let imports = caches::open(store, registry, flags, &*sink)?;
     let ahead = Ahead::new(store, &outputs, graph.meta.source_date_epoch, stop_of(cancel));
     let add_ahead = |layer: &LayerId| ahead.add(layer);
     let options = BuildOptions {
@@ -234,6 +236,7 @@ fn run_and_export(
         cancel,
         limit,
         registry,
+        imports: imports.as_ref(),
         journal,
         on_failure: flags.debug_shell.is_some().then_some(&show_failed),
         on_layer: Some(&add_ahead),
@@ -245,8 +248,11 @@ fn run_and_export(
             return Err(report::build_failure(graph, *error));
         }
     };
-    let origins = match origins(store, graph, &built.targets, &outputs, &options) {
-        Ok(origins) => origins,
+    let caches = caches::Caches { store, graph, options: &options, flags };
+    let prepared = origins(store, graph, &built.targets, &outputs, &options)
+        .and_then(|origins| Ok((origins, caches.inline(&built.targets, &outputs)?)));
+    let (origins, inline) = match prepared {
+        Ok(prepared) => prepared,
         Err(failure) => {
             sink.finish();
             return Err(failure);
@@ -266,6 +272,7 @@ fn run_and_export(
         names: names.clone(),
         epoch: graph.meta.source_date_epoch,
         origins,
+        caches: inline,
         predicates: attestations.predicates(store, graph, &targets, &names)?,
         stop: stop_of(cancel),
     };
@@ -292,7 +299,9 @@ fn run_and_export(
         }
         made = made.or(exported.root.map(|root| (root, exported.config, own.clone())));
     }
+    let kept = caches.put(&stop_of(cancel), step + 1);
     sink.finish();
+    kept?;
     if let Some((root, config, names)) = made {
         // Like buildx: the id of one platform's image, the digest of an index.
         let id = config.unwrap_or(root.digest);
@@ -340,7 +349,16 @@ fn insecure_hosts(flags: &BuildFlags) -> Result<Vec<String>, Failure> {
     let names = names(flags)?;
     let outputs = flags.output.iter().filter(|output| output.insecure);
     let names = outputs.flat_map(|o| if o.names.is_empty() { &names } else { &o.names });
-    Ok(names.map(|name| name.domain().to_owned()).collect())
+    let caches = flags.cache_to.iter().filter(|to| to.insecure).filter_map(|to| match &to.place {
+        ToPlace::Registry(reference) => Some(reference),
+        _ => None,
+    });
+    let sources =
+        flags.cache_from.iter().filter(|from| from.insecure).filter_map(|from| match &from.place {
+            FromPlace::Registry(reference) => Some(reference),
+            FromPlace::Local { .. } => None,
+        });
+    Ok(names.chain(caches).chain(sources).map(|name| name.domain().to_owned()).collect())
 }
 
 /// A push needs a name.

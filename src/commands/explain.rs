@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use rbc_ir::{Change, Digest, Graph};
 use rbc_runtime::{
     explain::{Explanation, Why, explain_graphs, explain_past},
-    history::{Builds, Place, StepState},
+    history::{Builds, Place, Record, StepRecord, StepState},
     store::Store,
 };
 use serde_json::json;
@@ -36,12 +36,16 @@ pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     let why = explain_past(&builds, &past)?;
     let record = &past.record;
     if args.format == ReportFormat::Json {
+        let brought: Vec<_> = brought(record)
+            .map(|(step, from)| json!({ "step": step.number, "name": step.name, "from": from }))
+            .collect();
         let value = json!({
             "build": record.id,
             "compared_with": why.compared_with,
             "status": record.status,
             "cached": record.cached(),
             "ran": record.ran(),
+            "brought": brought,
             "first": why.first(),
             "steps": why.steps,
         });
@@ -53,14 +57,27 @@ pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
         Some(earlier) => writeln!(out, ", compared with {earlier}")?,
         None => writeln!(out, ", the first one known")?,
     }
+    let told = match why.steps.is_empty() {
+        true => "every step was in the cache".to_owned(),
+        false => format!("{} steps cached, {} ran", record.cached(), record.ran()),
+    };
+    writeln!(out, "{told}")?;
+    for (step, from) in brought(record) {
+        let number = step.number.unwrap_or_default();
+        writeln!(out, "#{number} {}: cached, from {}", clean(&step.name), clean(from))?;
+    }
     if why.steps.is_empty() {
-        writeln!(out, "every step was in the cache")?;
         return Ok(());
     }
-    writeln!(out, "{} steps cached, {} ran", record.cached(), record.ran())?;
     writeln!(out)?;
     write_steps(&why, &mut out)?;
     Ok(())
+}
+
+/// Steps whose results came from another cache, with its name.
+fn brought(record: &Record) -> impl Iterator<Item = (&StepRecord, &str)> {
+    let shown = record.steps.iter().filter(|step| step.number.is_some());
+    shown.filter_map(|step| Some((step, step.origin.as_deref()?)))
 }
 
 fn write_steps(why: &Explanation, out: &mut impl Write) -> io::Result<()> {

@@ -2,6 +2,8 @@
 
 mod attest;
 mod build;
+mod cache;
+mod caches;
 mod call;
 mod compile;
 mod containers;
@@ -22,7 +24,7 @@ mod upkeep;
 use rbc_runtime::store::Store;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{CacheCommand, Cli, Command},
     state,
 };
 
@@ -65,6 +67,10 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Ps => containers::list(&state::open_to_look(root)?),
         Command::Rm(args) => containers::remove(&state::open(root)?, &args),
         Command::BaseImage(args) => images::make_base(&state::open(root)?, &args),
+        Command::Cache(CacheCommand::Export(args)) => cache::export(&state::open(root)?, &args),
+        Command::Cache(CacheCommand::Import(args)) => {
+            fill(&state::open(root)?, |store| cache::import(store, &args))
+        }
         Command::Du(args) => upkeep::du(&state::open_to_look(root)?, &args),
         Command::Prune(args) => upkeep::prune(&state::open_to_free(root)?, &args),
         Command::Fsck(args) if args.check => upkeep::fsck(&state::open_read_only(root)?, &args),

@@ -31,9 +31,12 @@ impl<W: Write + Send> EventSink for Json<W> {
             Event::StepStarted { step, name, digest } => {
                 json!({ "event": "started", "step": step, "name": name, "digest": digest })
             }
-            Event::StepCached { step, name, digest } => {
+            Event::StepCached { step, name, digest, origin: None } => {
                 json!({ "event": "cached", "step": step, "name": name, "digest": digest })
             }
+            Event::StepCached { step, name, digest, origin } => json!({
+                "event": "cached", "step": step, "name": name, "digest": digest, "from": origin,
+            }),
             Event::StepOutput { step, stream, data } => {
                 let stream = match stream {
                     Stream::Stdout => "stdout",

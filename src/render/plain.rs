@@ -64,8 +64,11 @@ impl<W: Write> State<W> {
                 self.running.insert(step, running);
                 self.head(step, name)
             }
-            Event::StepCached { step, name, .. } => {
+            Event::StepCached { step, name, origin, .. } => {
                 self.head(step, name)?;
+                if let Some(origin) = origin {
+                    writeln!(self.out, "#{step} cached, from {origin}")?;
+                }
                 writeln!(self.out, "#{step} CACHED")
             }
             Event::StepOutput { step, data, .. } => self.output(step, data),
@@ -133,7 +136,7 @@ mod tests {
         let output = |step, data: &[u8]| {
             plain.event(Event::StepOutput { step, stream: Stream::Stdout, data });
         };
-        plain.event(Event::StepCached { step: 1, name: "FROM x", digest: &digest });
+        plain.event(Event::StepCached { step: 1, name: "FROM x", digest: &digest, origin: None });
         plain.event(Event::StepStarted { step: 2, name: "RUN a", digest: &digest });
         plain.event(Event::StepStarted { step: 3, name: "RUN b", digest: &digest });
         output(2, b"one\ntw");

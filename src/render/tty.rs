@@ -65,8 +65,9 @@ impl EventSink for Tty {
                 let running = Running { name: plain(name), bar, partial: Vec::new() };
                 state.running.insert(step, running);
             }
-            Event::StepCached { name, .. } => {
-                self.line(&format!("= CACHED {}", plain(name)));
+            Event::StepCached { name, origin, .. } => {
+                let origin = origin.map(|origin| format!(" from {}", plain(origin)));
+                self.line(&format!("= CACHED{} {}", origin.unwrap_or_default(), plain(name)));
             }
             Event::StepOutput { step, data, .. } => {
                 if let Some(running) = state.running.get_mut(&step) {

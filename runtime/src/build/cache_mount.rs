@@ -1,25 +1,22 @@
 //! Cache mounts: folders below `mounts/` that outlive builds (`RUN --mount=type=cache`).
-//!
-//! A folder is in use while its lock file is held; the kernel gives a dead process's locks back.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use rbc_ir::{CacheSharing, Digest};
 
 use crate::{
     sandbox::Cancel,
-    store::{Store, StoreError},
+    store::{MountLock, Store, StoreError},
 };
 
 /// A cache folder in use; given back when dropped.
 pub(super) struct CacheMount {
     path: PathBuf,
-    _lock: File,
+    _lock: MountLock,
 }
 
 /// How a new cache folder comes to be.
@@ -40,61 +37,35 @@ impl CacheMount {
         spec: &CacheSpec<'_>,
         cancel: &Cancel,
     ) -> Result<Self, super::BuildError> {
-        let name = Digest::of(spec.key.as_bytes()).hex();
-        let mounts = store.root().join("mounts");
+        let key = Digest::of(spec.key.as_bytes());
         let mut number = 0;
         loop {
-            let path = mounts.join(format!("{name}-{number}"));
-            let lock_path = mounts.join(format!("{name}-{number}.lock"));
-            let lock = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&lock_path)
-                .map_err(StoreError::io("cannot open", &lock_path))?;
+            let name = Store::cache_mount_name(&key, number);
+            let lock = store.cache_mount_lock(&name)?;
             let taken = match spec.sharing {
-                CacheSharing::Shared => lock.try_lock_shared(),
-                CacheSharing::Private | CacheSharing::Locked => lock.try_lock(),
+                CacheSharing::Shared => lock.try_share()?,
+                CacheSharing::Private | CacheSharing::Locked => lock.try_alone()?,
             };
-            match taken {
-                Ok(()) => {
-                    note(&lock, spec.id);
-                    make(store, &path, spec)?;
-                    return Ok(Self { path, _lock: lock });
-                }
-                Err(TryLockError::WouldBlock) if spec.sharing == CacheSharing::Private => {
-                    number += 1
-                }
-                Err(TryLockError::WouldBlock) => {
-                    if cancel.is_cancelled() {
-                        return Err(super::BuildError::Cancelled);
-                    }
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(TryLockError::Error(e)) => {
-                    return Err(StoreError::io("cannot lock", &lock_path)(e).into());
-                }
+            if taken {
+                lock.note(spec.id);
+                let path = store.cache_mount_dir(&name);
+                make(store, &path, spec)?;
+                return Ok(Self { path, _lock: lock });
             }
+            if spec.sharing == CacheSharing::Private {
+                number += 1;
+                continue;
+            }
+            if cancel.is_cancelled() {
+                return Err(super::BuildError::Cancelled);
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Where the folder is.
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-/// Keeps the id and the time of use in the lock file, for those who list and evict cache mounts.
-/// Without them the mount works all the same.
-fn note(mut lock: &File, id: &str) {
-    match lock.metadata() {
-        Ok(facts) if facts.len() == 0 => {
-            let _ = lock.write_all(id.as_bytes());
-        }
-        _ => {
-            let _ = lock.set_modified(SystemTime::now());
-        }
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use rbc_ir::{CopyAction, Exec, FileAction, MountKind, Node, Op, SelectPath, Selection};
+use rbc_ir::{CopyAction, Digest, Exec, FileAction, MountKind, Node, Op, SelectPath, Selection};
 
 use super::{BuildError, execute::Executor, schedule::on_cpu_pool};
 use crate::{
@@ -49,9 +49,30 @@ impl Executor<'_> {
         contents: &[InputContent],
         candidates: &[CachedResult],
     ) -> Result<Option<StoredResult>, BuildError> {
+        let is_here = |layers: &[LayerId]| Ok(layers.iter().all(|id| self.store.peek_layer(id)));
         for candidate in candidates {
-            if self.is_same(node, contents, &candidate.stored)? {
+            if self.is_same(node, contents, &candidate.stored, &is_here)? {
                 return Ok(Some(candidate.stored.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Executor::same_content`], for results of other caches. Layers that have to be looked at
+    /// are fetched, and those of the result if it fits; with it comes the name of its cache.
+    pub(super) fn same_content_elsewhere(
+        &self,
+        node: &Node,
+        operation: &Digest,
+        contents: &[InputContent],
+    ) -> Result<Option<(StoredResult, String)>, BuildError> {
+        let Some(imports) = self.options.imports else { return Ok(None) };
+        let fetching = super::fetching(self.store, self.options);
+        let bring = |layers: &[LayerId]| Ok(imports.bring(&fetching, layers)?);
+        for offer in imports.results_of_operation(operation) {
+            let stored = &offer.result.stored;
+            if self.is_same(node, contents, stored, &bring)? && bring(&stored.layers)? {
+                return Ok(Some((stored.clone(), imports.origin(&offer).to_owned())));
             }
         }
         Ok(None)
@@ -88,6 +109,7 @@ impl Executor<'_> {
         node: &Node,
         contents: &[InputContent],
         earlier: &StoredResult,
+        have: &dyn Fn(&[LayerId]) -> Result<bool, BuildError>,
     ) -> Result<bool, BuildError> {
         if contents.len() != earlier.contents.len() {
             return Ok(false);
@@ -96,7 +118,8 @@ impl Executor<'_> {
             match pair {
                 (now, then) if now == then => {}
                 (InputContent::Layers(now), InputContent::Layers(then)) => {
-                    if !then.iter().all(|id| self.store.peek_layer(id)) {
+                    // The root is read as a whole, so another one is another content.
+                    if at == 0 || !have(then)? || !have(&earlier.layers)? {
                         return Ok(false);
                     }
                     let result = LayerStack::new(self.dirs(&earlier.layers));

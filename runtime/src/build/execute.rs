@@ -172,18 +172,22 @@ impl<'a> Executor<'a> {
         let inputs = self.input_ids(node);
         let _lock = self.lock(digest)?;
         let journal = self.options.journal;
-        let found = |result, how| {
-            journal.note(at, |note| notes::found(note, node, &result, how));
+        let found = |result, how, origin: Option<String>| {
             if let Some(step) = step {
-                self.options.events.event(Event::StepCached { step, name: &meta.name, digest });
+                let (name, origin) = (&meta.name, origin.as_deref());
+                self.options.events.event(Event::StepCached { step, name, digest, origin });
             }
+            journal.note(at, |note| {
+                notes::found(note, node, &result, how);
+                note.origin = origin;
+            });
             Ok((result, Outcome::Found))
         };
         if !meta.no_cache
             && let Some(result) = self.store.result(digest)?
             && result.stored.inputs == inputs
         {
-            return found(result, Found::Meanwhile);
+            return found(result, Found::Meanwhile, None);
         }
         let operation = node.op_digest();
         let contents = self.contents(node)?;
@@ -195,7 +199,16 @@ impl<'a> Executor<'a> {
             && let Some(same) = self.same_content(node, &contents, &candidates)?
         {
             let stored = StoredResult { inputs, contents, name: meta.name.clone(), ..same };
-            return found(self.store.put_result(digest, stored)?, Found::Content);
+            return found(self.store.put_result(digest, stored)?, Found::Content, None);
+        }
+        if !meta.no_cache
+            && !matches!(node.op, Op::Source(_))
+            && let Some((same, origin)) =
+                self.same_content_elsewhere(node, &operation, &contents)?
+        {
+            let stored = StoredResult { inputs, contents, name: meta.name.clone(), ..same };
+            let result = self.store.put_result(digest, stored)?;
+            return found(result, Found::Content, Some(origin));
         }
         if let Some(step) = step {
             self.options.events.event(Event::StepStarted { step, name: &meta.name, digest });

@@ -71,10 +71,10 @@ pub fn bring_base_images(
         if without_origin.is_empty() {
             break;
         }
-        let is_other = |layers: Vec<image::ImageLayer>| {
-            layers.iter().all(|layer| !without_origin.contains(&layer.id))
-        };
-        if image::layers_of(store, &source.manifest).is_ok_and(is_other) {
+        // Nothing of an image that the targets do not stand on is fetched.
+        let is_other =
+            |layers: Vec<LayerId>| layers.iter().all(|layer| !without_origin.contains(layer));
+        if layer_ids(store, source, &places).is_ok_and(is_other) {
             continue;
         }
         fetch(store, source, &places, &FetchProgress { events: options.events, step: None })?;
@@ -83,6 +83,26 @@ pub fn bring_base_images(
         complete.push(source.manifest);
     }
     Ok(complete)
+}
+
+/// The layers of an image, of which nothing but the manifest and the config is looked at.
+fn layer_ids(
+    store: &Store,
+    source: &ImageSource,
+    places: &ImagePlaces<'_>,
+) -> Result<Vec<LayerId>, BuildError> {
+    match image::layers_of(store, &source.manifest) {
+        Ok(layers) => return Ok(layers.into_iter().map(|layer| layer.id).collect()),
+        Err(ImageError::MissingBlob { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ImageLocation::StoreOrRegistry = &source.location else {
+        return Err(ImageError::MissingBlob { digest: source.manifest }.into());
+    };
+    let reference: Reference = source.reference.parse()?;
+    let remote = registry::Remote::open(places.registry, &reference.with_digest(source.manifest))?;
+    let image = remote.resolve(&rbc_ir::Platform::host())?;
+    Ok(image.facts.diff_ids.iter().map(LayerId::of_diff_id).collect())
 }
 
 /// Brings all blobs of an image into the store.

@@ -44,12 +44,13 @@ use crate::{
     sandbox::{Cancel, Exit, SandboxError},
     source::{git::GitError, http::HttpError},
     store::{LayerId, Store, StoreError},
+    travel::{Fetching, Imports, TravelError},
     tree::TreeError,
     upkeep::{Limit, LimitError},
 };
 pub(crate) use notes::step_records;
-pub(crate) use plan::is_transparent;
 use plan::{Fate, Plan};
+pub(crate) use plan::{is_transparent, parts_of_targets};
 
 /// Everything a build needs beside the graph.
 pub struct BuildOptions<'a> {
@@ -71,6 +72,8 @@ pub struct BuildOptions<'a> {
     pub limit: Option<&'a Limit<'a>>,
     /// Fetches base images.
     pub registry: &'a Client,
+    /// Other caches, which are asked for what the store lacks.
+    pub imports: Option<&'a Imports<'a>>,
     /// Where what becomes of each step is noted.
     pub journal: &'a Journal,
     /// Is shown the first command that failed, once all others have ended.
@@ -99,6 +102,7 @@ impl<'a> BuildOptions<'a> {
             registry,
             journal,
             limit: None,
+            imports: None,
             on_failure: None,
             on_layer: None,
         }
@@ -210,6 +214,20 @@ pub enum BuildError {
     /// The state folder may not take more.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// A result of another cache cannot be kept.
+    #[error(transparent)]
+    Travel(Box<TravelError>),
+}
+
+impl From<TravelError> for BuildError {
+    fn from(error: TravelError) -> Self {
+        match error {
+            TravelError::Stopped => Self::Cancelled,
+            TravelError::Store(error) => Self::Store(error),
+            TravelError::Limit(error) => Self::Limit(error),
+            other => Self::Travel(Box::new(other)),
+        }
+    }
 }
 
 impl From<RegistryError> for BuildError {
@@ -246,14 +264,14 @@ pub fn build(
     graph: &Graph,
     options: &BuildOptions<'_>,
 ) -> Result<Built, BuildError> {
-    let plan = Plan::new(graph, store)?;
+    let plan = plan_with_imports(store, graph, options)?;
     platform::check(graph, &plan)?;
     let numbers = step_numbers(graph);
-    options.journal.planned(notes::planned(graph, &plan, &numbers));
+    options.journal.planned(notes::planned(graph, &plan, &numbers, options.imports));
     let shown = numbers.iter().filter(|n| n.is_some()).count();
     options.events.event(Event::Planned { steps: shown });
     tell_first_miss(store, graph, options);
-    let cached = tell_cached(graph, &plan, &numbers, options.events);
+    let cached = tell_cached(graph, &plan, &numbers, options);
     let used: Vec<Digest> = (graph.nodes.keys().zip(&plan.fates))
         .filter(|(_, fate)| matches!(fate, Fate::Cached(_)))
         .map(|(digest, _)| *digest)
@@ -337,6 +355,34 @@ fn waits(op: &Op) -> bool {
     }
 }
 
+/// Plans the build and fetches the results of other caches that it takes. Where one cannot be had,
+/// it is planned again without it.
+fn plan_with_imports(
+    store: &Store,
+    graph: &Graph,
+    options: &BuildOptions<'_>,
+) -> Result<Plan, BuildError> {
+    loop {
+        let plan = Plan::new(graph, store, options.imports)?;
+        let Some(imports) = options.imports else { return Ok(plan) };
+        let layers: Vec<LayerId> =
+            plan.taken().flat_map(|(_, offer)| &offer.result.stored.layers).cloned().collect();
+        if !imports.bring(&fetching(store, options), &layers)? {
+            continue;
+        }
+        for (at, offer) in plan.taken() {
+            let (key, _) = graph.nodes.get_index(at).expect("positions are of this graph");
+            store.put_result(key, offer.result.stored.clone())?;
+        }
+        return Ok(plan);
+    }
+}
+
+/// What fetching a layer of another cache goes by.
+fn fetching<'a>(store: &'a Store, options: &BuildOptions<'a>) -> Fetching<'a> {
+    Fetching { store, limit: options.limit, events: options.events }
+}
+
 /// Numbers for the nodes that users see, from 1. Those without a name or a result of their own are
 /// details of others.
 fn step_numbers(graph: &Graph) -> Vec<Option<StepId>> {
@@ -379,13 +425,15 @@ fn tell_cached(
     graph: &Graph,
     plan: &Plan,
     numbers: &[Option<StepId>],
-    events: &dyn EventSink,
+    options: &BuildOptions<'_>,
 ) -> usize {
     let mut cached = 0;
     for (at, digest) in graph.nodes.keys().enumerate() {
         if let (Some(step), true) = (numbers[at], plan.fates[at] != Fate::Run) {
             cached += 1;
-            events.event(Event::StepCached { step, name: &graph.node_meta(digest).name, digest });
+            let name = &graph.node_meta(digest).name;
+            let origin = plan.origin(at, options.imports);
+            options.events.event(Event::StepCached { step, name, digest, origin });
         }
     }
     cached

@@ -12,6 +12,7 @@ use crate::{
     history::{Found, Miss, Place, StepRecord, StepState},
     progress::StepId,
     store::{CachedResult, LayerId},
+    travel::Imports,
 };
 
 /// The steps of a graph that is not built, each in the state that `state` gives its key.
@@ -27,12 +28,22 @@ pub(crate) fn step_records(graph: &Graph, state: &dyn Fn(&Digest) -> StepState) 
 }
 
 /// The notes on all nodes of a graph once it is known what is in the cache.
-pub(super) fn planned(graph: &Graph, plan: &Plan, numbers: &[Option<StepId>]) -> Vec<StepRecord> {
+pub(super) fn planned(
+    graph: &Graph,
+    plan: &Plan,
+    numbers: &[Option<StepId>],
+    imports: Option<&Imports<'_>>,
+) -> Vec<StepRecord> {
     let mut notes = blank(graph, numbers);
     for (at, (note, node)) in notes.iter_mut().zip(graph.nodes.values()).enumerate() {
         (note.state, note.miss) = match (&plan.fates[at], &plan.standings[at]) {
             (_, Standing::Valid(result)) => {
                 found(note, node, result, Found::Key);
+                continue;
+            }
+            (Fate::Cached(result), Standing::Offered(_)) => {
+                found(note, node, result, Found::Key);
+                note.origin = plan.origin(at, imports).map(str::to_owned);
                 continue;
             }
             (Fate::Run, Standing::Stale(miss)) => (StepState::NotReached, Some(*miss)),
@@ -65,6 +76,7 @@ fn blank(graph: &Graph, numbers: &[Option<StepId>]) -> Vec<StepRecord> {
                 place: meta.span.and_then(place),
                 state: StepState::NotReached,
                 found: None,
+                origin: None,
                 miss: None,
                 start_ms: None,
                 millis: None,

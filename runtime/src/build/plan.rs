@@ -11,6 +11,7 @@ use rbc_ir::{Digest, Graph, Input, Op, Source};
 use crate::{
     history::Miss,
     store::{CachedResult, Result, Store},
+    travel::{Imports, Offer},
 };
 
 /// What happens to a node.
@@ -37,8 +38,32 @@ pub(super) enum Standing {
     /// There is a result, or a wish for a new one, that makes older dependants unusable.
     Stale(Miss),
     Valid(CachedResult),
+    /// Other caches have results.
+    Offered(Vec<Offer>),
     /// Not a result of its own: scratch, or a context that is read in place.
     Transparent,
+}
+
+/// Whose results count when it is asked whether one was made anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Those of the store: what others made does not make its results stale.
+    Store,
+    /// Those of other caches too.
+    All,
+}
+
+impl Standing {
+    /// Whether a dependant that was made from the result `then` is no longer what would be made now.
+    fn replaces(&self, then: &Digest, asked: Asked) -> bool {
+        match self {
+            Self::Valid(now) => now.id != *then,
+            Self::Offered(offers) if asked == Asked::All => {
+                offers.iter().all(|offer| offer.result.id != *then)
+            }
+            Self::Offered(_) | Self::Missing | Self::Stale(_) | Self::Transparent => false,
+        }
+    }
 }
 
 /// Whether a node has no result of its own in the cache.
@@ -48,7 +73,7 @@ pub(crate) fn is_transparent(op: &Op) -> bool {
 
 /// For each node whether a target contains the layers of its result: targets themselves, and what
 /// those stand on.
-pub(super) fn parts_of_targets(graph: &Graph) -> Vec<bool> {
+pub(crate) fn parts_of_targets(graph: &Graph) -> Vec<bool> {
     let position = |input: &Input| graph.nodes.get_index_of(&input.node);
     let mut parts = vec![false; graph.nodes.len()];
     let mut stack: Vec<usize> =
@@ -69,8 +94,8 @@ pub(super) fn parts_of_targets(graph: &Graph) -> Vec<bool> {
 }
 
 impl Plan {
-    /// Looks up every node of the graph.
-    pub(super) fn new(graph: &Graph, store: &Store) -> Result<Self> {
+    /// Looks up every node of the graph: in the store, and what that lacks in other caches.
+    pub(super) fn new(graph: &Graph, store: &Store, imports: Option<&Imports<'_>>) -> Result<Self> {
         let mut standings: Vec<Standing> = Vec::with_capacity(graph.nodes.len());
         for (digest, node) in &graph.nodes {
             let inputs: Vec<usize> =
@@ -82,21 +107,28 @@ impl Plan {
             } else if inputs.iter().any(|&i| matches!(standings[i], Standing::Stale(_))) {
                 Standing::Stale(Miss::Remade)
             } else {
+                let is_replaced = |result: &CachedResult, asked: Asked| {
+                    let used: HashMap<Digest, Digest> =
+                        result.stored.inputs.iter().copied().collect();
+                    node.inputs.iter().zip(&inputs).any(|(input, &at)| {
+                        used.get(&input.node)
+                            .is_some_and(|then| standings[at].replaces(then, asked))
+                    })
+                };
                 match store.result(digest)? {
-                    None => Standing::Missing,
-                    Some(result) => {
-                        let used: HashMap<Digest, Digest> =
-                            result.stored.inputs.iter().copied().collect();
-                        let replaced = node.inputs.iter().zip(&inputs).any(|(input, &at)| {
-                            matches!(&standings[at], Standing::Valid(now)
-                                if used.get(&input.node).is_some_and(|then| *then != now.id))
-                        });
-                        if replaced {
-                            Standing::Stale(Miss::Remade)
-                        } else {
-                            Standing::Valid(result)
+                    None => {
+                        let mut offers =
+                            imports.map(|imports| imports.results(digest)).unwrap_or_default();
+                        offers.retain(|offer| !is_replaced(&offer.result, Asked::All));
+                        match offers.is_empty() {
+                            true => Standing::Missing,
+                            false => Standing::Offered(offers),
                         }
                     }
+                    Some(result) if is_replaced(&result, Asked::Store) => {
+                        Standing::Stale(Miss::Remade)
+                    }
+                    Some(result) => Standing::Valid(result),
                 }
             };
             standings.push(standing);
@@ -111,7 +143,13 @@ impl Plan {
             }
             fates[at] = match &standings[at] {
                 Standing::Valid(result) => Fate::Cached(result.clone()),
-                Standing::Missing | Standing::Stale(_) | Standing::Transparent => {
+                Standing::Offered(offers) if !offers.is_empty() => {
+                    Fate::Cached(offers[0].result.clone())
+                }
+                Standing::Missing
+                | Standing::Stale(_)
+                | Standing::Transparent
+                | Standing::Offered(_) => {
                     let inputs = &graph.nodes[at].inputs;
                     stack.extend(inputs.iter().filter_map(|i| graph.nodes.get_index_of(&i.node)));
                     Fate::Run
@@ -119,5 +157,26 @@ impl Plan {
             };
         }
         Ok(Self { fates, standings })
+    }
+
+    /// The results of other caches that are used, by position.
+    pub(super) fn taken(&self) -> impl Iterator<Item = (usize, &Offer)> {
+        let fates = self.fates.iter().zip(&self.standings).enumerate();
+        fates.filter_map(|(at, pair)| match pair {
+            (Fate::Cached(_), Standing::Offered(offers)) => Some((at, offers.first()?)),
+            _ => None,
+        })
+    }
+
+    /// Where a node's result is from, if it is from another cache.
+    pub(super) fn origin<'a>(
+        &self,
+        at: usize,
+        imports: Option<&'a Imports<'_>>,
+    ) -> Option<&'a str> {
+        match &self.standings[at] {
+            Standing::Offered(offers) => Some(imports?.origin(offers.first()?)),
+            _ => None,
+        }
     }
 }

@@ -48,9 +48,10 @@ pub(super) fn image(
     let blobs = blob::of_targets(store, targets, output, options)?;
     let mut platforms = Vec::new();
     let mut descriptors = Vec::new();
-    for target in targets {
+    for (at, target) in targets.iter().enumerate() {
+        let cache = options.caches.get(at).and_then(Option::as_deref);
         let layers: Vec<&LayerBlob> = target.layers.iter().filter_map(|id| blobs.get(id)).collect();
-        let (platformed, descriptor) = one(target, &layers, output, &created);
+        let (platformed, descriptor) = one(target, &layers, output, (&created, cache));
         platforms.push(platformed);
         descriptors.push(descriptor);
     }
@@ -87,14 +88,17 @@ fn one(
     target: &Target,
     layers: &[&LayerBlob],
     output: &OutputSpec,
-    created: &str,
+    (created, cache): (&str, Option<&[u8]>),
 ) -> (Platformed, Descriptor) {
     let (manifest_type, config_type) = match output.media_types {
         MediaTypes::Oci => (media_type::MANIFEST, media_type::CONFIG),
         MediaTypes::Docker => (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG),
     };
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    let config = target.config.to_json(&target.platform, created, &diff_ids);
+    let mut config = target.config.to_json(&target.platform, created, &diff_ids);
+    if let Some(cache) = cache {
+        add_cache(&mut config, cache);
+    }
     let config_descriptor = Descriptor::of(config_type, &config);
     let layers: Vec<Descriptor> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
     let manifest = to_json(&Manifest {
@@ -152,6 +156,15 @@ impl Assembled {
             bundle.add_document(document.clone());
         }
         bundle.add_root(&self.root, naming);
+    }
+}
+
+/// Adds the document of the cache to the JSON object that a config is.
+fn add_cache(config: &mut Vec<u8>, cache: &[u8]) {
+    if config.pop_if(|last| *last == b'}').is_some() {
+        config.extend_from_slice(format!(",\"{}\":", crate::travel::IMAGE_KEY).as_bytes());
+        config.extend_from_slice(cache);
+        config.push(b'}');
     }
 }
 

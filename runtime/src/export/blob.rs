@@ -49,6 +49,11 @@ impl Origins {
         }
         Ok(Self(origins))
     }
+
+    /// The blob that a layer was unpacked from, if it is known.
+    pub(crate) fn get(&self, layer: &LayerId) -> Option<&Origin> {
+        self.0.get(layer)
+    }
 }
 
 /// A layer as a manifest lists it.
@@ -132,7 +137,7 @@ fn pack_again(
 }
 
 /// The tar of a layer of the build's own: blob digest, its size, and the diff ID.
-pub(super) fn own(
+pub(crate) fn own(
     store: &Store,
     id: &LayerId,
     packing: Packing,
@@ -232,7 +237,7 @@ fn failed(id: &LayerId, error: &io::Error) -> ExportError {
     ExportError::Layer { layer: id.to_string(), reason: error.to_string() }
 }
 
-pub(super) fn compression_of(kind: &str) -> Packing {
+pub(crate) fn compression_of(kind: &str) -> Packing {
     if kind.ends_with("gzip") {
         Packing::Gzip
     } else if kind.ends_with("zstd") {

@@ -217,9 +217,13 @@ impl Bundle {
 
     /// `index.json`: ours, and before them those of `before` that ours do not replace.
     fn index_json(&self, before: &[Descriptor]) -> Vec<u8> {
-        let ours: BTreeSet<Option<&str>> =
-            self.roots.iter().map(|root| root.annotation(ANNOTATION_NAME)).collect();
-        let kept = before.iter().filter(|other| !ours.contains(&other.annotation(ANNOTATION_NAME)));
+        // What is no image has a tag alone.
+        let name = |root: &Descriptor| {
+            let name = root.annotation(ANNOTATION_NAME).or_else(|| root.annotation(ANNOTATION_REF));
+            name.map(str::to_owned)
+        };
+        let ours: BTreeSet<Option<String>> = self.roots.iter().map(name).collect();
+        let kept = before.iter().filter(|other| !ours.contains(&name(other)));
         to_json(&Index {
             schema_version: 2,
             media_type: Some(media_type::INDEX.to_owned()),

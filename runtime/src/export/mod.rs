@@ -24,10 +24,12 @@ use rbc_ir::{Digest, ImageConfig, Platform};
 
 pub use ahead::Ahead;
 pub use blob::{Origin, Origins};
+pub(crate) use blob::{compression_of, own};
 pub(crate) use bundle::{Bundle, Naming, to_json};
 pub(crate) use dest::Sink;
 pub use error::ExportError;
 pub use repack::{Repacking, repack};
+pub(crate) use spec::split_csv;
 pub use spec::{
     BaseLayers, Dest, Format, MediaTypes, OutputKind, OutputSpec, OutputSpecError, Packaging, Push,
 };
@@ -63,6 +65,9 @@ pub struct ExportOptions {
     pub origins: Origins,
     /// What is to be stated about each target's image, in the order of the targets.
     pub predicates: Vec<Vec<Predicate>>,
+    /// Documents of the cache that the images' configs carry, in the order of the targets (see
+    /// [`crate::travel`]).
+    pub caches: Vec<Option<Vec<u8>>>,
     /// Ends the export early.
     pub stop: Stop,
 }

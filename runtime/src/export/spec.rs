@@ -338,7 +338,7 @@ fn missing(spec: &str, what: &'static str) -> OutputSpecError {
 
 /// One record of comma-separated values; a field in quotes may hold commas, and quotes doubled.
 /// `None` if quotes do not match.
-fn split_csv(line: &str) -> Option<Vec<String>> {
+pub(crate) fn split_csv(line: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = line;
     loop {

@@ -77,6 +77,9 @@ pub struct StepRecord {
     pub state: StepState,
     /// How its result was found, for one from the cache.
     pub found: Option<Found>,
+    /// The cache that its result was brought from, if it is not from this state folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Why its key alone did not give a result.
     pub miss: Option<Miss>,
     /// When it began, in milliseconds since the build did; `None` if it did not run.

@@ -151,7 +151,8 @@ impl Layout {
         Ok(())
     }
 
-    fn copy(&self, store: &Store, blob: &Descriptor) -> Result<(), ImageError> {
+    /// Copies a blob into the store unless it is there.
+    pub(crate) fn copy(&self, store: &Store, blob: &Descriptor) -> Result<(), ImageError> {
         if store.blobs().size(&blob.digest) == Some(blob.size) {
             return Ok(());
         }

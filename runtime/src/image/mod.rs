@@ -31,9 +31,11 @@ pub use manifest::{
     ANNOTATION_CREATED, ANNOTATION_NAME, ANNOTATION_REF, ConfigFacts, Descriptor, Document, Index,
     MAX_CONFIG, MAX_MANIFEST, Manifest, PlatformJson, media_type,
 };
+pub use reach::manifests;
 pub(crate) use reach::reach;
 pub use reference::{Reference, ReferenceError};
 pub use save::{SaveFormat, save};
+pub(crate) use unpack::unpack_blob;
 pub use unpack::{ImageLayer, layers_of, unpack};
 
 /// Whether a media type says that the document is an index.

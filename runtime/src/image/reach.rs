@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rbc_ir::Digest;
 
 use super::{ConfigFacts, Document, MAX_CONFIG, MAX_MANIFEST};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// All that a manifest or index leads to.
 #[derive(Default)]
@@ -16,6 +16,34 @@ pub(crate) struct Reach {
     pub missing: Vec<Digest>,
     /// Diff IDs of layers with their blobs.
     pub layers: Vec<(Digest, Digest)>,
+}
+
+/// The manifests of all images that have names or were pulled and are there, in the order of the
+/// names.
+///
+/// # Errors
+/// If the index cannot be read.
+pub fn manifests(store: &Store) -> Result<Vec<Digest>, StoreError> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    for image in store.images()? {
+        let mut pending = vec![image.digest];
+        while let Some(digest) = pending.pop() {
+            if !seen.insert(digest) {
+                continue;
+            }
+            let Some(bytes) = store.blobs().peek(&digest, MAX_MANIFEST) else { continue };
+            match Document::parse(&bytes, "", &digest) {
+                Ok(Document::Index(index)) => {
+                    let images = index.manifests.into_iter().filter(|m| !m.is_attestation());
+                    pending.extend(images.map(|image| image.digest));
+                }
+                Ok(Document::Manifest(_)) => found.push(digest),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Follows `root` without holding anything. A blob for which `is_gone` says so counts as missing.

@@ -59,14 +59,26 @@ pub fn unpack(store: &Store, manifest: &Digest) -> Result<Vec<LayerId>, ImageErr
 }
 
 fn unpack_layer(store: &Store, layer: &ImageLayer) -> Result<(), ImageError> {
-    let blob = layer.descriptor.digest;
     let staging = store.tmp_dir()?;
     let dir = staging.path().join("layer");
     std::fs::create_dir(&dir).map_err(ImageError::io(&dir))?;
+    unpack_blob(store, &layer.descriptor.digest, &layer.diff_id, &dir)?;
+    store.publish_layer(&dir, &layer.id)?;
+    Ok(())
+}
+
+/// Unpacks a blob of the store into the empty folder `dir` and checks both of its digests.
+pub(crate) fn unpack_blob(
+    store: &Store,
+    blob: &Digest,
+    diff_id: &Digest,
+    dir: &Path,
+) -> Result<(), ImageError> {
+    let blob = *blob;
     let file = store.blobs().open(&blob)?;
     let mut input =
         Checked { input: BufReader::with_capacity(256 << 10, file), hash: sha2::Sha256::new() };
-    let applied = apply(&mut input, &dir, &blob);
+    let applied = apply(&mut input, dir, &blob);
     // What is wrong with a damaged blob is its digest, whatever the tar reader made of it.
     let got = input.finish().map_err(ImageError::io(store.blobs().path(&blob)))?;
     if got != blob {
@@ -74,10 +86,9 @@ fn unpack_layer(store: &Store, layer: &ImageLayer) -> Result<(), ImageError> {
         return Err(ImageError::WrongDigest { want: blob, got });
     }
     let got = applied?;
-    if got != layer.diff_id {
-        return Err(ImageError::WrongDiffId { blob, want: layer.diff_id, got });
+    if got != *diff_id {
+        return Err(ImageError::WrongDiffId { blob, want: *diff_id, got });
     }
-    store.publish_layer(&dir, &layer.id)?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use super::{
     client::Call,
     fetch::BlobSource,
     hosts::Endpoint,
-    retry::retry_with,
+    retry::{Patience, retry_with},
     token::Scope,
     transport::{Payload, header_text},
 };
@@ -61,13 +61,20 @@ pub struct Remote<'a> {
 impl<'a> Remote<'a> {
     /// Looks a reference up. With a digest in it, that is what is asked for and checked.
     pub fn open(client: &'a Client, reference: &Reference) -> Result<Self, RegistryError> {
+        Self::open_at(client, reference, client.endpoints(reference)?)
+    }
+
+    fn open_at(
+        client: &'a Client,
+        reference: &Reference,
+        endpoints: Vec<Endpoint>,
+    ) -> Result<Self, RegistryError> {
         let what = reference.familiar();
         let wanted = reference.digest();
         let path = match (wanted, reference.tag()) {
             (Some(digest), _) => format!("manifests/{digest}"),
             (None, tag) => format!("manifests/{}", tag.unwrap_or("latest")),
         };
-        let endpoints = client.endpoints(reference)?;
         let (root, bytes) = at_any(&endpoints, |endpoint| {
             let (bytes, kind) = get_manifest(client, endpoint, &path, &what)?;
             let root = Descriptor::of(&kind, &bytes);
@@ -79,6 +86,28 @@ impl<'a> Remote<'a> {
         })?;
         let documents = Mutex::new(HashMap::from([(root.digest, bytes)]));
         Ok(Self { client, reference: reference.clone(), endpoints, root, documents })
+    }
+
+    /// As [`Remote::open`] for what a build can do without: nothing is waited for that may come back.
+    ///
+    /// # Errors
+    /// As [`Remote::open`].
+    pub fn open_briefly(client: &'a Client, reference: &Reference) -> Result<Self, RegistryError> {
+        let mut endpoints = client.endpoints(reference)?;
+        endpoints.iter_mut().for_each(|endpoint| endpoint.patience = Patience::Short);
+        Self::open_at(client, reference, endpoints)
+    }
+
+    /// The repository, without tag and digest.
+    pub(crate) fn repository(&self) -> (&str, &str) {
+        (self.reference.domain(), self.reference.path())
+    }
+
+    /// Brings a blob into the store unless it is there.
+    pub(crate) fn bring(&self, store: &Store, blob: &Descriptor) -> Result<(), RegistryError> {
+        let what = self.reference.familiar();
+        let source = BlobSource { client: self.client, endpoints: &self.endpoints, what: &what };
+        source.fetch(store, blob, None, &|_, _| {})
     }
 
     /// What the reference stands for: a manifest or an index.

@@ -33,7 +33,7 @@ impl Stop {
     }
 
     /// Whether to end.
-    pub(crate) fn is_asked(&self) -> bool {
+    pub fn is_asked(&self) -> bool {
         self.0.as_ref().is_some_and(|asked| asked())
     }
 

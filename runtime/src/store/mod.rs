@@ -28,6 +28,7 @@ mod db;
 mod hold;
 mod layers;
 mod lock;
+mod mounts;
 mod remove;
 mod results;
 mod salvage;
@@ -48,7 +49,9 @@ pub use db::{ContainerRecord, ImageRecord};
 pub(crate) use hold::{Held, Taken};
 pub use layers::{LayerId, LayerIdError};
 pub use lock::KeyLock;
+pub(crate) use mounts::MountLock;
 pub use remove::remove_tree;
+pub(crate) use results::result_id;
 pub use results::{CachedResult, Candidates, InputContent, StoredResult};
 pub use session::TmpDir;
 pub use space::LayerKind;
@@ -293,20 +296,6 @@ impl Store {
     pub(crate) fn let_go(&self) -> Result<()> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.holds.let_go()
-    }
-
-    /// Where a cache mount's files are.
-    pub(crate) fn cache_mount_dir(&self, name: &str) -> PathBuf {
-        self.root.join("mounts").join(name)
-    }
-
-    /// The names of all cache mounts.
-    pub(crate) fn cache_mounts(&self) -> Result<Vec<String>> {
-        let dir = self.root.join("mounts");
-        let entries = fs::read_dir(&dir).map_err(StoreError::io("cannot read", &dir))?;
-        let folders = entries.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
-        let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
-        Ok(names.filter(|name| !name.starts_with('.')).collect())
     }
 
     /// The folders of killed processes below `tmp/`.

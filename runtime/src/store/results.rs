@@ -158,7 +158,32 @@ fn decode_contents(text: &str) -> Option<Vec<InputContent>> {
         .collect()
 }
 
+/// The identity of a key's result: the digest of the key and of the layers.
+pub(crate) fn result_id(key: &Digest, layers: &[LayerId]) -> Digest {
+    let mut hasher = rbc_ir::Hasher::new("rbc.result");
+    hasher.digest(key);
+    for layer in layers {
+        hasher.part(layer.as_str().as_bytes());
+    }
+    hasher.finish()
+}
+
 impl Store {
+    /// All results by their keys whose layers are all there, in the order of the keys.
+    pub(crate) fn all_results(&self) -> Result<Vec<(Digest, CachedResult)>> {
+        let found: Vec<(Vec<u8>, Stored)> = {
+            let connection = self.db.get();
+            let mut query = connection.prepare(&format!(
+                "SELECT {COLUMNS}, key FROM results WHERE evicted IS NULL ORDER BY key"
+            ))?;
+            let rows = query.query_map([], |row| Ok((row.get(7)?, Stored::read(row)?)))?;
+            rows.collect::<std::result::Result<_, _>>()?
+        };
+        let whole =
+            found.into_iter().filter_map(|(key, row)| Some((digest_of(&key)?, row.decode()?)));
+        Ok(whole.filter(|(_, result)| self.has_layers(&result.stored.layers)).collect())
+    }
+
     /// The cached result of a key, if all of its layers are there.
     pub fn result(&self, key: &Digest) -> Result<Option<CachedResult>> {
         let found = self
@@ -226,12 +251,7 @@ impl Store {
     /// Puts a result into the cache in place of an older one of the same key, and gives it its
     /// identity: the digest of its layers and of the inputs it was made from.
     pub fn put_result(&self, key: &Digest, stored: StoredResult) -> Result<CachedResult> {
-        let mut hasher = rbc_ir::Hasher::new("rbc.result");
-        hasher.digest(key);
-        for layer in &stored.layers {
-            hasher.part(layer.as_str().as_bytes());
-        }
-        let id = hasher.finish();
+        let id = result_id(key, &stored.layers);
         for layer in &stored.layers {
             self.holds.hold(Held::Layer(layer))?;
         }

@@ -332,7 +332,7 @@ impl Inventory {
                 },
             };
             let lock = dir.with_extension("lock");
-            let id = fs::read_to_string(&lock).unwrap_or_default();
+            let id = store.cache_mount_id(&name);
             let last_used = modified(&lock);
             self.items.push(Item {
                 kind: ItemKind::CacheMount,
