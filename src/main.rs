@@ -6,6 +6,7 @@ mod base_image;
 mod cli;
 mod commands;
 mod config;
+mod critical;
 mod inputs;
 mod inspect;
 mod picture;

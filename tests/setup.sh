@@ -19,6 +19,7 @@ want /etc/ssl/certs/ca-certificates.crt ca-certificates
 want python3 python3
 want setpriv util-linux
 want script bsdutils
+want tmux tmux
 want newuidmap uidmap
 want setcap libcap2-bin
 want xz xz-utils

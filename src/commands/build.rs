@@ -215,7 +215,7 @@ fn run_and_export(
     let outputs = outputs(flags);
     let attestations = Attestations::of(flags);
     let secrets = secrets(&flags.secret)?;
-    let sink = render::sink(flags.progress, flags.quiet);
+    let sink = render::sink(flags.progress, flags.quiet, Some(graph));
     let stopped = stop_on_signals(cancel)?;
     let show_failed = |failed: &FailedCommand| {
         sink.finish();

@@ -59,7 +59,7 @@ pub fn export(store: &Store, args: &CacheExportArgs) -> Outcome {
         }
         ExportPlace::Registry(reference) => Place::Registry { client: &client, reference },
     };
-    let sink = render::sink(args.progress, args.quiet);
+    let sink = render::sink(args.progress, args.quiet, None);
     let written = caches::write(store, &packed, None, place, (1, &*sink, &stop));
     sink.finish();
     written?;
@@ -90,7 +90,7 @@ pub fn import(store: &Store, args: &CacheImportArgs) -> Outcome {
         true => Vec::new(),
         false => travel::import_mounts(store, &travelled, &args.mount, &Stop::default())?,
     };
-    let sink = render::sink(args.progress, args.quiet);
+    let sink = render::sink(args.progress, args.quiet, None);
     let limit = state::limit(store, None)?;
     let done = match args.mount.is_empty() {
         true => travel::import_all(store, travelled, limit.as_ref(), &*sink),

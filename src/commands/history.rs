@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -16,6 +16,7 @@ use super::{Outcome, report};
 use crate::{
     cli::{HistoryArgs, ListFormat, LogsArgs},
     inspect::clean,
+    render::{Colours, no_colours, printable},
 };
 
 pub fn list(store: &Store, args: &HistoryArgs) -> Outcome {
@@ -180,7 +181,7 @@ fn copy(
     builds: &Builds<'_>,
     record: &Record,
     step: &StepRecord,
-    out: &mut impl Write,
+    out: &mut (impl Write + IsTerminal),
 ) -> anyhow::Result<()> {
     let Some(name) = &step.log else { return Ok(()) };
     let path = builds.log_dir(&record.id).join(name);
@@ -188,9 +189,25 @@ fn copy(
         // A step that prints nothing has no log.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        Ok(file) if out.is_terminal() => show(file, out),
         Ok(mut file) => {
             io::copy(&mut file, out)?;
             Ok(())
         }
+    }
+}
+
+/// Shows a log on a terminal, which it must not control.
+fn show(log: File, out: &mut impl Write) -> anyhow::Result<()> {
+    /// Longer lines are shown as several.
+    const MAX_LINE: u64 = 1 << 20;
+    let colours = if no_colours() { Colours::Drop } else { Colours::Keep };
+    let mut log = BufReader::new(log);
+    loop {
+        let mut line = Vec::new();
+        if log.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        writeln!(out, "{}", printable(&String::from_utf8_lossy(&line), colours))?;
     }
 }

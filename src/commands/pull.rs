@@ -19,7 +19,7 @@ use crate::{cli::PullArgs, registries, render};
 pub fn pull(store: &Store, args: &PullArgs) -> Outcome {
     let reference: Reference = args.image.parse()?;
     let client = registries::client(Stop::default())?;
-    let sink = render::sink(args.progress, args.quiet);
+    let sink = render::sink(args.progress, args.quiet, None);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (step, begin) = (1, Instant::now());
     let name = format!("pulling {}", reference.familiar());

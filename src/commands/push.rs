@@ -39,7 +39,7 @@ pub fn push(store: &Store, args: &PushArgs) -> Outcome {
     let compressed = if args.force_compression { BaseLayers::Recompress } else { BaseLayers::Keep };
     let root = repack(store, &root, Repacking { compression, compressed })?;
     let client = registries::client(Stop::default())?;
-    let sink = render::sink(args.progress, args.quiet);
+    let sink = render::sink(args.progress, args.quiet, None);
     let pushed = step(store, &client, &root, &names, Naming::Tags, 1, &*sink);
     sink.finish();
     pushed?;

@@ -14,6 +14,11 @@ use rbc_compiler::{
 use rbc_ir::{Digest, Graph};
 use rbc_runtime::build::BuildError;
 
+use crate::{
+    inspect::clean,
+    render::{Colours, no_colours, printable},
+};
+
 /// What a command returns.
 pub type Outcome = Result<(), Failure>;
 
@@ -92,8 +97,7 @@ fn chain(error: &anyhow::Error) -> String {
 
 /// Whether messages on standard error have colours.
 pub fn style() -> Style {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    if !plain && std::io::stderr().is_terminal() { Style::Colour } else { Style::Plain }
+    if !no_colours() && std::io::stderr().is_terminal() { Style::Colour } else { Style::Plain }
 }
 
 impl Failure {
@@ -113,12 +117,15 @@ pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
     let BuildError::Step { node, name, cause, last_lines, likely, log } = error else {
         return Failure::Failed(error.into());
     };
+    if matches!(*cause, BuildError::Cancelled) {
+        return Failure::Failed((*cause).into());
+    }
     let mut text = String::new();
     if !last_lines.is_empty() {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "------\n > {name}:");
+        let _ = writeln!(text, "------\n > {}:", clean(&name));
         for line in &last_lines {
-            let _ = writeln!(text, "{line}");
+            let _ = writeln!(text, "{}", printable(line, Colours::Drop));
         }
         let _ = writeln!(text, "------");
     }

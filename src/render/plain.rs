@@ -10,7 +10,10 @@ use std::{
 
 use rbc_runtime::progress::{Event, EventSink, StepId};
 
-use super::Renderer;
+use super::{
+    Renderer,
+    text::{Colours, on_one_line, printable},
+};
 
 /// A line longer than this is shown in pieces.
 const MAX_LINE: usize = 64 << 10;
@@ -22,6 +25,7 @@ pub struct Plain<W> {
 
 struct State<W> {
     out: W,
+    colours: Colours,
     running: HashMap<StepId, Running>,
     /// The step whose lines came last.
     last: Option<StepId>,
@@ -35,8 +39,8 @@ struct Running {
 }
 
 impl<W: Write> Plain<W> {
-    pub fn new(out: W) -> Self {
-        Self { state: Mutex::new(State { out, running: HashMap::new(), last: None }) }
+    pub fn new(out: W, colours: Colours) -> Self {
+        Self { state: Mutex::new(State { out, colours, running: HashMap::new(), last: None }) }
     }
 }
 
@@ -55,7 +59,8 @@ impl<W: Write> State<W> {
         match event {
             Event::Planned { .. } | Event::StepProgress { .. } => Ok(()),
             Event::FirstMiss { step, name, cause } => {
-                writeln!(self.out, "first miss: #{step} {name}: {cause}")?;
+                let text = on_one_line(&format!("first miss: #{step} {name}: {cause}"));
+                writeln!(self.out, "{text}")?;
                 writeln!(self.out)
             }
             Event::StepStarted { step, name, .. } => {
@@ -78,14 +83,14 @@ impl<W: Write> State<W> {
                     self.head(step, &running.name)?;
                 }
                 if !running.partial.is_empty() {
-                    line(&mut self.out, step, running.begin.elapsed(), &running.partial)?;
+                    self.line(step, running.begin.elapsed(), &running.partial)?;
                 }
                 match error {
                     None => writeln!(self.out, "#{step} DONE {:.1}s", elapsed.as_secs_f64()),
-                    Some(error) => writeln!(self.out, "#{step} ERROR: {error}"),
+                    Some(error) => writeln!(self.out, "#{step} ERROR: {}", on_one_line(error)),
                 }
             }
-            Event::Warning(text) => writeln!(self.out, "warning: {text}"),
+            Event::Warning(text) => writeln!(self.out, "warning: {}", on_one_line(text)),
         }
     }
 
@@ -95,7 +100,7 @@ impl<W: Write> State<W> {
             writeln!(self.out)?;
         }
         self.last = Some(step);
-        writeln!(self.out, "#{step} {name}")
+        writeln!(self.out, "#{step} {}", on_one_line(name))
     }
 
     fn output(&mut self, step: StepId, data: &[u8]) -> std::io::Result<()> {
@@ -111,15 +116,14 @@ impl<W: Write> State<W> {
             self.head(step, &name)?;
         }
         let text = complete.strip_suffix(b"\n").unwrap_or(&complete);
-        text.split(|b| *b == b'\n').try_for_each(|text| line(&mut self.out, step, elapsed, text))
+        text.split(|b| *b == b'\n').try_for_each(|text| self.line(step, elapsed, text))
     }
-}
 
-fn line(out: &mut impl Write, step: StepId, at: Duration, text: &[u8]) -> std::io::Result<()> {
-    // Carriage returns of progress bars would overwrite the number of the step.
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    let text = text.rsplit(|b| *b == b'\r').next().unwrap_or(text);
-    writeln!(out, "#{step} {:.3} {}", at.as_secs_f64(), String::from_utf8_lossy(text))
+    fn line(&mut self, step: StepId, at: Duration, text: &[u8]) -> std::io::Result<()> {
+        // Whoever reads the log later may do so on a terminal.
+        let text = printable(&String::from_utf8_lossy(text), self.colours);
+        writeln!(self.out, "#{step} {:.3} {text}", at.as_secs_f64())
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn lines_of_two_steps_do_not_mix() {
-        let plain = Plain::new(Vec::new());
+        let plain = Plain::new(Vec::new(), Colours::Drop);
         let digest = Digest::of(b"");
         let output = |step, data: &[u8]| {
             plain.event(Event::StepOutput { step, stream: Stream::Stdout, data });
@@ -141,7 +145,7 @@ mod tests {
         plain.event(Event::StepStarted { step: 3, name: "RUN b", digest: &digest });
         output(2, b"one\ntw");
         output(3, b"from b\xff\n");
-        output(2, b"o\n10%\r20%\r100%\nend");
+        output(2, b"o\n10%\r20%\r100%\n\x1b[2J\x1b]0;title\x07end");
         let elapsed = Duration::from_millis(1250);
         plain.event(Event::StepFinished { step: 2, error: None, elapsed });
         plain.event(Event::StepFinished { step: 3, error: Some("exit code: 1"), elapsed });

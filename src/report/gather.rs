@@ -15,6 +15,10 @@ use rbc_runtime::{
 };
 
 use super::{Log, Report};
+use crate::{
+    critical,
+    render::{Colours, printable},
+};
 
 /// Bytes of the end of a log that are shown.
 const LOG_TAIL: u64 = 64 << 10;
@@ -52,24 +56,11 @@ fn log(builds: &Builds<'_>, record: &Record, step: &StepRecord) -> Option<Log> {
     Some(Log { text: plain(&String::from_utf8_lossy(&bytes)), is_cut: start > 0 })
 }
 
-/// Text without the sequences that colour it on a terminal, and with the last state of lines that
-/// were written over.
+/// A log as it would be left on a terminal, without colours.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let line = line.strip_suffix("\r\n").map_or(line, |_| line);
-        let body = line.trim_end_matches(['\n', '\r']);
-        let last = body.rsplit('\r').next().unwrap_or(body);
-        let mut chars = last.chars();
-        while let Some(c) = chars.next() {
-            if c != '\u{1b}' {
-                out.push(c);
-            } else if chars.clone().next() == Some('[') {
-                chars.next();
-                // Parameters, up to the letter that ends them.
-                let _ = chars.find(|c| ('\u{40}'..='\u{7e}').contains(c));
-            }
-        }
+        out.push_str(&printable(line, Colours::Drop));
         if line.ends_with('\n') {
             out.push('\n');
         }
@@ -132,44 +123,15 @@ fn layers(past: &Past) -> Vec<(usize, LayerId)> {
     found
 }
 
-/// The steps that the build waited for: the last one to end, and before each the one of its inputs
-/// that ended last. In the order of time.
+/// The steps that the build waited for, as positions in its record.
 fn critical_path(past: &Past) -> Vec<usize> {
     let steps = &past.record.steps;
-    let end = |at: usize| {
-        let step = &steps[at];
-        Some(step.start_ms? + step.millis?)
-    };
+    let end = |step: &StepRecord| Some(step.start_ms? + step.millis?);
+    let ends = steps.iter().filter_map(|step| Some((step.node, end(step)?))).collect();
     let by_node: HashMap<Digest, usize> =
         steps.iter().enumerate().map(|(at, step)| (step.node, at)).collect();
-    let mut path = Vec::new();
-    let mut last = (0..steps.len()).filter(|&at| end(at).is_some()).max_by_key(|&at| end(at));
-    while let Some(at) = last {
-        path.push(at);
-        // Inputs that did not run, and so took no time, are looked through.
-        let mut seen = vec![steps[at].node];
-        let mut next = None;
-        let mut looked = 0;
-        while let Some(digest) = seen.get(looked).copied() {
-            looked += 1;
-            let Some(node) = past.graph.nodes.get(&digest) else { continue };
-            for input in &node.inputs {
-                match by_node.get(&input.node).filter(|&&at| end(at).is_some()) {
-                    Some(&ran) if next.is_none_or(|known| end(known) < end(ran)) => {
-                        next = Some(ran);
-                    }
-                    Some(_) => {}
-                    None if !seen.contains(&input.node) && seen.len() < 1000 => {
-                        seen.push(input.node);
-                    }
-                    None => {}
-                }
-            }
-        }
-        last = next;
-    }
-    path.reverse();
-    path
+    let path = critical::path(&past.graph, &ends);
+    path.iter().filter_map(|digest| by_node.get(digest).copied()).collect()
 }
 
 #[cfg(test)]

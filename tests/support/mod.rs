@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod registry;
 pub mod repository;
 pub mod server;
+pub mod terminal;
 pub mod token_server;
 
 use std::{
