@@ -202,6 +202,9 @@ impl Stages {
             None => None,
         };
         let name = from.name.as_ref().map_or("", |name| name.text.as_str()).to_owned();
+        if let Some(word) = &from.name {
+            check_name(instruction, word)?;
+        }
         let context = if name.is_empty() { None } else { self.context(&name) };
         let is_replaced = context.is_some();
         let base_of_stage = match context {
@@ -402,6 +405,18 @@ impl Stages {
     pub fn find(&self, name: &str) -> Option<StageId> {
         self.by_name.get(&name.to_lowercase()).copied()
     }
+}
+
+/// A stage may be replaced by a build context of its name, which has to be a name of an image.
+fn check_name(instruction: &Instruction, name: &Word) -> Result<(), Diagnostic> {
+    if matches!(name.text.as_str(), "scratch" | "context") {
+        return Ok(());
+    }
+    reference::normalise(&name.text).map(drop).map_err(|_| {
+        Diagnostic::error("bad-stage-name", format!("invalid context name {}", name.text))
+            .at(&instruction.source, name.span)
+            .help("end it with a letter or digit, with no two dots or three underscores in a row")
+    })
 }
 
 fn blank_base(

@@ -26,14 +26,14 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, MAX_ERRORS},
     globals::Globals,
     image_config::{DEFAULT_PATH, Settings},
-    instruction::{Command, Instruction},
+    instruction::{Command, CommandLine, Instruction, Run},
     lint::Linter,
     options::CompileOptions,
     path,
     pins::Pins,
     platform_args,
     resolver::ResolveError,
-    shellword::{Expander, Expansion},
+    shellword::{ExpandError, Expander, Expansion},
     stage::{Stage, StageId, Stages, Step},
     syntax::{Span, Word},
 };
@@ -143,6 +143,8 @@ struct Lowering<'a, 'r> {
     lint: &'a mut Linter,
     built: Vec<Option<Built>>,
     origins: Vec<Option<Origin>>,
+    /// What only `--from` names.
+    aliases: Vec<bool>,
     proxy_env: Vec<String>,
     errors: Diagnostics,
     /// Stages that could not even begin. What depends on them is not reported again.
@@ -176,6 +178,7 @@ pub(crate) fn lower(
         lint,
         built: stages.list.iter().map(|_| None).collect(),
         broken: vec![false; stages.list.len()],
+        aliases: stages.list.iter().map(|stage| !stage.is_declared).collect(),
         origins,
         proxy_env: platform_args::proxy_environment(&job.options.build_args),
         errors: Diagnostics::new(),
@@ -282,7 +285,10 @@ impl Lowering<'_, '_> {
     fn step(&mut self, current: &mut Current<'_>, step: &Step) -> Result<(), Diagnostic> {
         let instruction = &step.instruction;
         match &instruction.command {
-            Command::Run(run) => self.run_command(current, step, run),
+            Command::Run(run) => {
+                check_encoding(instruction, run)?;
+                self.run_command(current, step, run)
+            }
             Command::Copy(copy) => self.copy(current, step, copy),
             Command::Add(add) => self.add_files(current, step, add),
             Command::Workdir(word) => self.workdir(current, instruction, word),
@@ -309,10 +315,9 @@ impl Lowering<'_, '_> {
         expander: &Expander,
     ) -> Result<Expansion, Diagnostic> {
         let env = &current.state.env;
-        let expansion = expander.expand(&word.text, env).map_err(|error| {
-            Diagnostic::error("bad-expansion", error.to_string())
-                .at(&instruction.source, word.part(error.range.clone()))
-        })?;
+        let expansion = expander
+            .expand(&word.text, env)
+            .map_err(|error| bad_expansion(instruction, word, &error))?;
         for name in &expansion.unset {
             if !current.state.build_args.contains_key(name) {
                 let known = env.keys().map(String::as_str);
@@ -405,7 +410,9 @@ impl Lowering<'_, '_> {
             match (&self.built[id], &self.origins[id]) {
                 (Some(built), _) => return Ok(&built.state.root),
                 (None, _) if self.broken[id] => return Ok(&Root::Empty),
-                (None, Some(Origin::Stage(next))) if *next != current.id => id = *next,
+                (None, Some(Origin::Stage(next))) if self.aliases[id] && *next != current.id => {
+                    id = *next;
+                }
                 _ => break,
             }
         }
@@ -473,6 +480,29 @@ impl Lowering<'_, '_> {
         let same = asked.os == image.os && asked.architecture == image.architecture;
         if same && asked.variant.is_empty() { image.clone() } else { asked.clone() }
     }
+}
+
+/// Refuses a command whose bytes cannot be given on as they are written. Elsewhere such bytes are
+/// read as U+FFFD.
+fn check_encoding(instruction: &Instruction, run: &Run) -> Result<(), Diagnostic> {
+    let source = &instruction.source;
+    let CommandLine::Shell(line) = &run.command else { return Ok(()) };
+    let mut texts = std::iter::once(&line.text).chain(run.heredocs.iter().map(|one| &one.content));
+    if source.is_utf8() || !texts.any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+        return Ok(());
+    }
+    let at = source.slice(instruction.span).find(char::REPLACEMENT_CHARACTER).unwrap_or(0);
+    let start = instruction.span.start + at;
+    let span = Span::new(start, start + char::REPLACEMENT_CHARACTER.len_utf8());
+    Err(Diagnostic::error("not-utf8", "the command has a byte that is not UTF-8")
+        .at(source, span)
+        .help("save the file as UTF-8, or have the command make the byte: printf '\\351'"))
+}
+
+/// What is wrong with a word whose variables cannot be expanded.
+fn bad_expansion(instruction: &Instruction, word: &Word, error: &ExpandError) -> Diagnostic {
+    Diagnostic::error("bad-expansion", error.to_string())
+        .at(&instruction.source, word.part(error.range.clone()))
 }
 
 /// Why a source of `--from` cannot be used.

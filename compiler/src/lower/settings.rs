@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rbc_ir::{FileAction, FileOp, Mkdir, Op};
 
-use super::{Current, Lowering, Root, check_owner, step_name};
+use super::{Current, Lowering, Root, bad_expansion, check_owner, step_name};
 use crate::{
     diagnostic::Diagnostic,
     go_format,
@@ -223,7 +223,10 @@ impl Lowering<'_, '_> {
         let expander = Expander::new(self.job.escape);
         let mut shown = Vec::new();
         for word in words {
-            let expansion = self.expand_with(current, instruction, word, &expander)?;
+            // Docker's check of undefined variables does not look at EXPOSE.
+            let expansion = expander
+                .expand(&word.text, &current.state.env)
+                .map_err(|error| bad_expansion(instruction, word, &error))?;
             for port in &expansion.words {
                 let ports = parse_expose(port).map_err(|error| {
                     Diagnostic::error("bad-port", error.to_string())

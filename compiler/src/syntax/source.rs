@@ -68,6 +68,11 @@ impl SourceFile {
         }
     }
 
+    /// Whether the bytes are UTF-8, so that the text is all that was read.
+    pub fn is_utf8(&self) -> bool {
+        self.raw.is_none()
+    }
+
     /// The part of the text that `span` covers; empty if it is not within the text.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or("")
@@ -82,10 +87,15 @@ impl SourceFile {
         offset
     }
 
+    /// Line of a byte, counted from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset)
+    }
+
     /// Line and column of a byte, both counted from 1; columns count characters.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let offset = self.char_boundary(offset);
-        let line = self.lines.partition_point(|start| *start <= offset);
+        let line = self.line(offset);
         let start = self.lines[line - 1];
         (line, self.text[start..offset].chars().count() + 1)
     }

@@ -1,7 +1,7 @@
 //! Errors and warnings, with their places.
 
 use insta::assert_snapshot;
-use rbc_compiler::diagnostic::Style;
+use rbc_compiler::{compile, diagnostic::Style, syntax::SourceFile};
 
 use crate::world::{World, options};
 
@@ -24,6 +24,22 @@ fn a_missing_source_is_shown_among_its_neighbours() {
       |
       = help: the pattern "secret*" of .dockerignore hides it
     "#);
+}
+
+#[test]
+fn a_command_with_a_byte_that_is_not_utf8() {
+    let text = b"FROM busybox\n# caf\xe9\nRUN echo caf\xe9\nRUN [\"caf\xe9\"]\nLABEL a=caf\xe9\n";
+    let source = std::sync::Arc::new(SourceFile::new("Dockerfile", &text[..]));
+    let errors = compile(&source, &options(), &World::new()).expect_err("an error");
+    assert_snapshot!(errors.render(Style::Plain).replace('\u{fffd}', "?"), @r"
+    error[not-utf8]: the command has a byte that is not UTF-8
+     --> Dockerfile:3:13
+      |
+    3 | RUN echo caf?
+      |             ^
+      |
+      = help: save the file as UTF-8, or have the command make the byte: printf '\351'
+    ");
 }
 
 #[test]

@@ -51,6 +51,25 @@ fn of_two_stages_with_one_name_from_takes_the_latest_so_far_and_copy_the_last() 
 }
 
 #[test]
+fn a_later_stage_on_the_same_base_is_not_its_base() {
+    let text = "FROM busybox AS base\nFROM base AS early\nCOPY --from=late / /\n\
+                FROM base AS late\nRUN late\nFROM early\nCOPY --from=late / /\n";
+    let error = World::new().errors(text, &options());
+    assert!(error.contains("it needs to be defined before current stage \"early\""), "{error}");
+}
+
+#[test]
+fn a_stage_has_a_name_that_a_build_context_can_have() {
+    for name in ["b-", "b..c", "b.", "b___c"] {
+        let error = World::new().errors(&format!("FROM busybox AS {name}\n"), &options());
+        assert!(error.contains(&format!("invalid context name {name}")), "{error}");
+    }
+    for name in ["b-c", "b.c", "b__c", "b--c"] {
+        World::new().compile(&format!("FROM busybox AS {name}\n"), &options());
+    }
+}
+
+#[test]
 fn named_contexts_take_the_place_of_images_and_stages() {
     let mut world = World::new();
     world.contexts.insert("files".to_owned(), vec!["f"]);
