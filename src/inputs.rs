@@ -28,10 +28,48 @@ pub struct Inputs {
     pub dockerfile: Arc<SourceFile>,
     /// The context's folder.
     pub context: PathBuf,
-    /// What the ignore file hides.
-    pub meta: ContextMeta,
+    /// What the context leaves out.
+    pub ignore: Option<IgnoreFile>,
     /// Holds a context that was made for this build.
     _made: Option<TmpDir>,
+}
+
+/// A file that says what a context leaves out.
+pub struct IgnoreFile {
+    pub path: PathBuf,
+    pub patterns: Vec<ignore::Pattern>,
+}
+
+impl IgnoreFile {
+    /// Reads an ignore file; `None` if there is none.
+    pub fn read(path: impl Into<PathBuf>) -> Result<Option<Self>> {
+        let path = path.into();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => bail!("cannot read {}: {e}", path.display()),
+        };
+        let patterns =
+            ignore::read(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(Self { path, patterns }))
+    }
+
+    /// The texts of its patterns.
+    pub fn texts(&self) -> Vec<String> {
+        self.patterns.iter().map(|pattern| pattern.text.clone()).collect()
+    }
+
+    /// What the graph says of it.
+    pub fn meta(&self) -> ContextMeta {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ContextMeta { ignore: self.texts(), ignore_file: name }
+    }
+
+    /// The place of a pattern, for messages.
+    pub fn place(&self, text: &str) -> Option<String> {
+        let pattern = self.patterns.iter().rfind(|pattern| pattern.text == text)?;
+        Some(format!("line {} of {}", pattern.line, self.path.display()))
+    }
 }
 
 /// Where a build's inputs are, as given on the command line.
@@ -65,8 +103,8 @@ impl Inputs {
         }
         if file == Some("-") {
             let dockerfile = SourceFile::new(STDIN, read_stdin()?);
-            let meta = read_ignore(&folder.join(".dockerignore"))?.unwrap_or_default();
-            return Ok(Self::new(dockerfile, folder, meta, None));
+            let ignore = IgnoreFile::read(folder.join(".dockerignore"))?;
+            return Ok(Self::new(dockerfile, folder, ignore, None));
         }
         let path = match file {
             Some(file) => PathBuf::from(file),
@@ -79,20 +117,20 @@ impl Inputs {
         let dockerfile = SourceFile::new(path.to_string_lossy(), read_dockerfile(&path)?);
         let mut own = path.into_os_string();
         own.push(".dockerignore");
-        let meta = match read_ignore(Path::new(&own))? {
-            Some(meta) => meta,
-            None => read_ignore(&folder.join(".dockerignore"))?.unwrap_or_default(),
+        let ignore = match IgnoreFile::read(own)? {
+            Some(ignore) => Some(ignore),
+            None => IgnoreFile::read(folder.join(".dockerignore"))?,
         };
-        Ok(Self::new(dockerfile, folder, meta, None))
+        Ok(Self::new(dockerfile, folder, ignore, None))
     }
 
     fn new(
         dockerfile: SourceFile,
         context: PathBuf,
-        meta: ContextMeta,
+        ignore: Option<IgnoreFile>,
         made: Option<TmpDir>,
     ) -> Self {
-        Self { dockerfile: Arc::new(dockerfile), context, meta, _made: made }
+        Self { dockerfile: Arc::new(dockerfile), context, ignore, _made: made }
     }
 
     /// A context that was not a folder of this machine. Nothing of it is ignored, as in BuildKit:
@@ -106,7 +144,7 @@ impl Inputs {
             (Kind::Folder, Some("-")) => SourceFile::new(STDIN, read_stdin()?),
             (Kind::Folder, _) => dockerfile_within(&fetched.folder, file)?,
         };
-        Ok(Self::new(dockerfile, fetched.folder, ContextMeta::default(), Some(fetched.dir)))
+        Ok(Self::new(dockerfile, fetched.folder, None, Some(fetched.dir)))
     }
 
     /// Standard input is an archive with the context, or else a Dockerfile without one.
@@ -137,7 +175,7 @@ impl Inputs {
         kept.rewind().context("cannot read standard input")?;
         let mut bytes = Vec::new();
         kept.take(MAX_DOCKERFILE).read_to_end(&mut bytes).context("cannot read standard input")?;
-        Ok(Self::new(SourceFile::new(STDIN, bytes), folder, ContextMeta::default(), Some(dir)))
+        Ok(Self::new(SourceFile::new(STDIN, bytes), folder, None, Some(dir)))
     }
 }
 
@@ -181,18 +219,6 @@ pub fn read_stdin() -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .context("cannot read standard input")?;
     Ok(bytes)
-}
-
-/// Reads an ignore file; `None` if there is none.
-pub fn read_ignore(path: &Path) -> Result<Option<ContextMeta>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => bail!("cannot read {}: {e}", path.display()),
-    };
-    let ignore = ignore::read(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Some(ContextMeta { ignore, ignore_file: name }))
 }
 
 /// Writes a file whole or not at all.

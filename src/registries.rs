@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
-use rbc_runtime::registry::{Client, ClientOptions, CredentialFiles, HostSettings, Stop};
+use rbc_runtime::registry::{Client, ClientOptions, CredentialFiles, HostSettings, Patience, Stop};
 
 use crate::{commands::Failure, config::Config};
 
 /// A client that goes by the config files and the environment. It ends its transfers when `stop`
 /// says so.
 pub fn client(stop: Stop) -> Result<Client, Failure> {
-    client_for(stop, &[])
+    client_for(stop, &[], Patience::Long)
 }
 
 /// A client that lets some hosts pass without proof of who they are.
-pub fn client_for(stop: Stop, insecure: &[String]) -> Result<Client, Failure> {
+pub fn client_for(stop: Stop, insecure: &[String], patience: Patience) -> Result<Client, Failure> {
     let mut registries = Config::load()?.registries();
     for host in insecure {
         registries.set(host, HostSettings { insecure: true, ..HostSettings::default() });
@@ -30,5 +30,5 @@ pub fn client_for(stop: Stop, insecure: &[String]) -> Result<Client, Failure> {
         registries.add_certificates(config.join("containers/certs.d"));
     }
     let credentials = CredentialFiles::from_environment();
-    Ok(Client::with(ClientOptions { registries, credentials, stop }))
+    Ok(Client::with(ClientOptions { registries, credentials, stop, patience }))
 }

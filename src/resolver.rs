@@ -4,18 +4,25 @@ use std::{path::Path, sync::OnceLock};
 
 use rbc_compiler::{
     GitRequest, HttpRequest, ImageRequest, NamedContext, Pull, ResolveError, ResolvedHttp,
-    ResolvedImage, Resolver,
+    ResolvedImage, Resolver, suggest,
 };
 use rbc_ir::{Digest, ImageLocation, Selection};
 use rbc_runtime::{
-    build::Contexts,
+    build::{ContextError, Contexts},
     image::{self, Layout, LayoutName, Reference, Resolved},
     registry::{Client, Remote},
     source::{git, http},
     store::Store,
+    tree::TreeError,
 };
 
-use crate::cli::{BuildContext, ContextValue};
+use crate::{
+    cli::{BuildContext, ContextValue},
+    inputs::IgnoreFile,
+};
+
+/// How many files beside a missing one are looked at for one with a similar name.
+const MAX_NEIGHBOURS: usize = 10_000;
 
 /// Looks things up in the state folder, the contexts and registries.
 pub struct RuntimeResolver<'a> {
@@ -25,6 +32,8 @@ pub struct RuntimeResolver<'a> {
     pub registry: &'a Client,
     /// The ssh agent of git sources.
     pub agent: Option<&'a Path>,
+    /// The ignore file of the main context.
+    ignore: Option<&'a IgnoreFile>,
     downloads: OnceLock<http::Client>,
 }
 
@@ -36,7 +45,38 @@ impl<'a> RuntimeResolver<'a> {
         named: &'a [BuildContext],
         (registry, agent): (&'a Client, Option<&'a Path>),
     ) -> Self {
-        Self { store, contexts, named, registry, agent, downloads: OnceLock::new() }
+        Self { store, contexts, named, registry, agent, ignore: None, downloads: OnceLock::new() }
+    }
+
+    /// The same with the ignore file of the main context, which it names in errors.
+    pub fn with_ignore(self, ignore: Option<&'a IgnoreFile>) -> Self {
+        Self { ignore, ..self }
+    }
+
+    /// Why a file of a context is not to be found, or what may be meant.
+    fn missing(&self, name: &str, path: &Path) -> ResolveError {
+        let missing = ResolveError::new(format!("{path:?}: not found"));
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let Some(folder) = self.contexts.path(name) else { return missing };
+        if let Some(pattern) = self.contexts.hidden_by(name, path) {
+            let own = IgnoreFile::read(folder.join(".dockerignore"));
+            let own = own.ok().flatten().filter(|_| !name.is_empty());
+            let place = own.as_ref().or(self.ignore).and_then(|file| file.place(&pattern));
+            let place = place.unwrap_or_else(|| "the ignore file".to_owned());
+            return missing.with_help(format!("{place} hides it: {pattern}"));
+        }
+        let above = path.parent().unwrap_or(Path::new(""));
+        let Ok(entries) = std::fs::read_dir(folder.join(above)) else { return missing };
+        let names: Vec<String> = entries
+            .take(MAX_NEIGHBOURS)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|file| self.contexts.hidden_by(name, &above.join(file)).is_none())
+            .collect();
+        let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+        match suggest::nearest(&wanted, names.iter().map(String::as_str)) {
+            Some(near) => missing.with_help(format!("did you mean {:?}?", above.join(near))),
+            None => missing.with_help(format!("the build context is {}", folder.display())),
+        }
     }
 
     fn find(&self, name: &str) -> Result<&ContextValue, ResolveError> {
@@ -122,7 +162,10 @@ impl Resolver for RuntimeResolver<'_> {
     }
 
     fn context_digest(&self, name: &str, selection: &Selection) -> Result<Digest, ResolveError> {
-        self.contexts.digest(name, selection).map_err(failed)
+        self.contexts.digest(name, selection).map_err(|error| match error {
+            ContextError::Tree(TreeError::NotFound(path, _)) => self.missing(name, &path),
+            other => failed(other),
+        })
     }
 
     fn git(&self, request: &GitRequest) -> Result<String, ResolveError> {

@@ -27,6 +27,7 @@ fn checks_print_and_exit() {
     let warning = &result["warnings"][0];
     assert_eq!(warning["ruleName"], "FromAsCasing");
     assert_eq!(warning["location"]["ranges"][0]["start"]["line"], 4);
+    assert_eq!(warning["span"]["start"], serde_json::json!({ "line": 4, "character": 10 }));
     assert_eq!(warning["suggestions"][0], "write AS");
 
     bench.write("c/Dockerfile", DOCKERFILE.replace(" as ", " AS "));
@@ -47,6 +48,35 @@ fn an_error_is_part_of_the_answer() {
     let result: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(result["buildError"]["message"], "unknown instruction: RUNN");
     assert_eq!(run.code, Some(1));
+}
+
+#[test]
+fn a_missing_file_is_explained() {
+    let bench = Bench::new();
+    bench.write("c/.dockerignore", "# keys\n\n  *.pem\n");
+    bench.write("c/a.pem", "");
+    bench.write("c/main.c", "");
+    bench.write("c/Dockerfile", "FROM scratch\nCOPY a.pem /\nCOPY mian.c /\nCOPY x.pem /\n");
+    let run = bench.rbc("build c");
+    assert_eq!(run.code, Some(1));
+    for help in [
+        "help: line 3 of c/.dockerignore hides it: *.pem",
+        "help: did you mean \"main.c\"?",
+        "help: the build context is c",
+    ] {
+        assert!(run.stderr.contains(help), "{}", run.stderr);
+    }
+    let run = bench.rbc("build --check c");
+    assert!(run.stdout.contains("\"*.pem\" in line 3 of .dockerignore"), "{}", run.stdout);
+}
+
+#[test]
+fn checks_do_without_images() {
+    let bench = Bench::new();
+    bench.write("c/Dockerfile", "FROM nosuch.invalid/image\nCOPY nosuch /\n");
+    let run = bench.rbc("build --check c");
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.contains("a base image could not be looked at"), "{}", run.stdout);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 //! Goes the whole way of [`crate::compile`] for all stages, but looks at nothing outside except
 //! base images, and does without those that cannot be had.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, ops::RangeInclusive, sync::Arc};
 
 use rbc_ir::{Digest, ImageConfig, Selection};
 
 use crate::{
     compile::translate,
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::{Diagnostic, Diagnostics, Location},
     lint::{Linter, Rule},
     lower::Scope,
     options::CompileOptions,
@@ -17,7 +17,7 @@ use crate::{
         GitRequest, HttpRequest, ImageRequest, NamedContext, ResolveError, ResolvedHttp,
         ResolvedImage, Resolver,
     },
-    syntax::SourceFile,
+    syntax::{self, Dockerfile, SourceFile},
 };
 
 /// What the checks say about a Dockerfile.
@@ -29,6 +29,8 @@ pub struct Checked {
     pub errors: Diagnostics,
     /// Base images that could not be looked at, and why: what they set is not known.
     pub unknown_images: Vec<String>,
+    /// The text, if it can be split into instructions.
+    dockerfile: Option<Dockerfile>,
 }
 
 /// What a rule says about a place.
@@ -38,6 +40,29 @@ pub struct Finding {
     pub rule: Rule,
     /// The message with its place and advice.
     pub diagnostic: Diagnostic,
+    /// The lines that Docker gives as the place: those of the whole instruction.
+    pub lines: RangeInclusive<usize>,
+}
+
+impl Checked {
+    /// The lines that Docker gives as the place of [`errors`](Self::errors): those of the whole
+    /// instruction, if the text can be split into instructions.
+    pub fn lines(&self, place: &Location) -> RangeInclusive<usize> {
+        lines(self.dockerfile.as_ref(), place)
+    }
+}
+
+/// The lines of the instruction that a place is in; those of the place itself in a text that has no
+/// instructions or, being a trigger of a base image, is another one.
+fn lines(dockerfile: Option<&Dockerfile>, place: &Location) -> RangeInclusive<usize> {
+    let source = &place.source;
+    let instruction = dockerfile
+        .filter(|file| Arc::ptr_eq(&file.source, source))
+        .and_then(|file| file.instruction_at(place.span));
+    match instruction {
+        Some(instruction) => instruction.lines(source),
+        None => source.line(place.span.start)..=source.line(place.span.end),
+    }
 }
 
 /// Checks a Dockerfile. `resolver` is asked for images and named contexts only.
@@ -49,7 +74,12 @@ pub fn check(
     let outside = Outside { resolver, unknown: RefCell::new(Vec::new()) };
     let mut lint = Linter::default();
     let result = translate(source, options, &outside, Scope::Every, &mut lint);
+    let mut errors = result.err().unwrap_or_default();
+    if !errors.has_errors() {
+        errors.extend(lint.failure());
+    }
     let unknown_images = outside.unknown.into_inner();
+    let dockerfile = syntax::parse(Arc::clone(source)).ok();
     let mut findings: Vec<Finding> = lint
         .found
         .into_iter()
@@ -58,12 +88,19 @@ pub fn check(
             let note = "a base image could not be looked at: it may set this variable";
             let is_guess = rule == Rule::UndefinedVar && !unknown_images.is_empty();
             let diagnostic = if is_guess { found.note(note) } else { found };
-            Some(Finding { rule, diagnostic })
+            let place = diagnostic.location.as_deref()?;
+            let mut lines = lines(dockerfile.as_ref(), place);
+            if rule == Rule::NoEmptyContinuation {
+                let file = dockerfile.as_ref()?;
+                let last = file.instruction_at(place.span)?.last_line(source);
+                lines = last..=last;
+            }
+            Some(Finding { rule, diagnostic, lines })
         })
         .collect();
     findings
         .sort_by_key(|finding| finding.diagnostic.location.as_ref().map(|place| place.span.start));
-    Checked { findings, errors: result.err().unwrap_or_default(), unknown_images }
+    Checked { findings, errors, unknown_images, dockerfile }
 }
 
 /// The outside as checks need it: contents make no difference.

@@ -166,12 +166,11 @@ pub(crate) fn translate(
 
 /// The linter with the settings of the build argument or else the directive.
 fn linter(options: &CompileOptions, dockerfile: &Dockerfile) -> Result<Linter, Diagnostic> {
-    let ignore = &options.context.ignore;
     if let Some(given) = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
-        return Linter::new(Some(&Word::new(given, Span::default())), ignore);
+        return Linter::new(Some(&Word::new(given, Span::default())), options);
     }
     let directive = dockerfile.directive(DirectiveKind::Check).map(|directive| &directive.value);
-    Linter::new(directive, ignore).map_err(|error| match directive {
+    Linter::new(directive, options).map_err(|error| match directive {
         Some(word) => error.at(&dockerfile.source, word.span),
         None => error,
     })

@@ -14,11 +14,20 @@ pub enum IgnoreError {
     },
 }
 
+/// A pattern of an ignore file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// The pattern as [`rbc_ir::pattern`] takes it.
+    pub text: String,
+    /// Its line, counted from 1.
+    pub line: usize,
+}
+
 /// The patterns of an ignore file, in order: without comments and empty lines, trimmed, cleaned as
 /// Go's `filepath.Clean` does it, without a leading slash; exceptions keep their `!`.
 ///
 /// Bytes that are not UTF-8 are read as U+FFFD. Errors: a lone `!`.
-pub fn read(bytes: &[u8]) -> Result<Vec<String>, IgnoreError> {
+pub fn read(bytes: &[u8]) -> Result<Vec<Pattern>, IgnoreError> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut patterns = Vec::new();
@@ -43,7 +52,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<String>, IgnoreError> {
             Some(rest) if !rest.is_empty() => rest,
             _ => clean.as_str(),
         };
-        patterns.push(format!("{mark}{relative}"));
+        patterns.push(Pattern { text: format!("{mark}{relative}"), line: index + 1 });
     }
     Ok(patterns)
 }
@@ -77,20 +86,28 @@ fn clean(path: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{IgnoreError, read};
+    use super::{IgnoreError, Pattern, read};
+
+    fn texts(bytes: &[u8]) -> Vec<String> {
+        read(bytes).unwrap().into_iter().map(|pattern| pattern.text).collect()
+    }
 
     #[test]
     fn patterns_are_trimmed_cleaned_and_made_relative() {
         let text = "\u{feff}# comment\n\n  a/b  \r\n/rooted/x\n!/kept\n! spaced\n./d//e/../f/\n # p\n/\n..//up\n*.md";
         assert_eq!(
-            read(text.as_bytes()).unwrap(),
+            texts(text.as_bytes()),
             ["a/b", "rooted/x", "!kept", "!spaced", "d/f", "# p", "/", "../up", "*.md"]
         );
     }
 
     #[test]
     fn a_comment_after_the_byte_order_mark_is_a_comment() {
-        assert_eq!(read("\u{feff}#x\n\u{feff}y".as_bytes()).unwrap(), ["\u{feff}y"]);
+        let text = "\u{feff}#x\n\u{feff}y";
+        assert_eq!(
+            read(text.as_bytes()).unwrap(),
+            [Pattern { text: "\u{feff}y".to_owned(), line: 2 }]
+        );
     }
 
     #[test]
@@ -104,7 +121,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(patterns) = read(&bytes) {
-                prop_assert!(patterns.iter().all(|pattern| !pattern.is_empty()));
+                prop_assert!(patterns.iter().all(|pattern| !pattern.text.is_empty()));
             }
         }
     }

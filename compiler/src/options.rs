@@ -45,6 +45,8 @@ pub struct CompileOptions {
     pub entitlements: BTreeSet<Entitlement>,
     /// The ignore file of the main build context, for the graph's description.
     pub context: ContextMeta,
+    /// The lines of the patterns of `context`'s ignore file, counted from 1, for messages.
+    pub ignore_lines: Vec<usize>,
 }
 
 /// Which steps run even if their results are known.

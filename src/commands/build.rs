@@ -24,7 +24,7 @@ use rbc_runtime::{
     image::{Descriptor, Reference},
     layer::Packing,
     progress::{Event, EventSink},
-    registry::{Client, Naming, Stop},
+    registry::{Client, Naming, Patience, Stop},
     sandbox::Cancel,
     store::{LayerId, Store},
     travel::{FromPlace, ToPlace},
@@ -70,7 +70,10 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
     )?;
     let named = &args.build.build_contexts;
     let cancel = Cancel::new()?;
-    let registry = registries::client_for(stop_of(&cancel), &insecure_hosts(&args.build)?)?;
+    // Checks do without images that cannot be had.
+    let patience = if args.call().is_some() { Patience::Short } else { Patience::Long };
+    let insecure = insecure_hosts(&args.build)?;
+    let registry = registries::client_for(stop_of(&cancel), &insecure, patience)?;
     if let Some(how) = args.call() {
         return call::call(store, &inputs, named, &args.compile, &registry, how);
     }
@@ -118,7 +121,8 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     }
     compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
     let cancel = Cancel::new()?;
-    let registry = registries::client_for(stop_of(&cancel), &insecure_hosts(&args.build)?)?;
+    let insecure = insecure_hosts(&args.build)?;
+    let registry = registries::client_for(stop_of(&cancel), &insecure, Patience::Long)?;
     let outside =
         Outside { contexts: &contexts, registry: &registry, agents: &agents, cancel: &cancel };
     let dockerfile = graph.meta.files.first().map_or("", |file| &file.name);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use rbc_runtime::{
     export::{Dest, Origins, Packaging},
     image,
-    registry::{self, Client, Stop},
+    registry::{Client, Patience, Stop},
     store::Store,
     travel::{self, Contents, ExportPlace, FromPlace, Gathered, PackOptions, Travelled},
 };
@@ -80,10 +80,12 @@ fn origins(store: &Store) -> Result<Origins, Failure> {
 
 pub fn import(store: &Store, args: &CacheImportArgs) -> Outcome {
     let client: Client = match &args.source.place {
-        FromPlace::Registry(reference) if args.source.insecure => {
-            registries::client_for(Stop::default(), &[reference.domain().to_owned()])?
-        }
-        _ => registries::client(registry::Stop::default())?,
+        FromPlace::Registry(reference) if args.source.insecure => registries::client_for(
+            Stop::default(),
+            &[reference.domain().to_owned()],
+            Patience::Long,
+        )?,
+        _ => registries::client(Stop::default())?,
     };
     let travelled = Travelled::open(store, &client, &args.source)?;
     let mounts = match args.no_mounts {

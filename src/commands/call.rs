@@ -1,10 +1,11 @@
 //! `rbc build --check` and `--call`: what can be said about a Dockerfile without building it.
 //!
-//! The JSON forms are those of BuildKit's `frontend/subrequests`, with more exact places and, for
-//! checks, suggestions.
+//! The JSON forms are those of BuildKit's `frontend/subrequests`. What checks find also has a `span`,
+//! the exact place, and `suggestions`.
 
 use std::{
     io::{self, IsTerminal, Write},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -120,12 +121,13 @@ fn check_json(checked: &Checked, source: &Arc<SourceFile>) -> Value {
             }
             warning.insert("detail".to_owned(), finding.diagnostic.message.clone().into());
             if let Some(place) = &finding.diagnostic.location {
-                let mut shown = location(&place.source, place.span);
+                let mut shown = location(finding.lines.clone());
                 let index = index_of(&place.source);
                 if index > 0 {
                     shown["sourceIndex"] = index.into();
                 }
                 warning.insert("location".to_owned(), shown);
+                warning.insert("span".to_owned(), exact(&place.source, place.span));
             }
             warning.insert("suggestions".to_owned(), finding.diagnostic.help.clone().into());
             Value::Object(warning)
@@ -135,12 +137,13 @@ fn check_json(checked: &Checked, source: &Arc<SourceFile>) -> Value {
     if let Some(error) = checked.errors.iter().next() {
         result["buildError"] = json!({ "message": error.message });
         if let Some(place) = &error.location {
-            let mut shown = location(&place.source, place.span);
+            let mut shown = location(checked.lines(place));
             let index = index_of(&place.source);
             if index > 0 {
                 shown["sourceIndex"] = index.into();
             }
             result["buildError"]["location"] = shown;
+            result["buildError"]["span"] = exact(&place.source, place.span);
         }
     }
     let sources: Vec<Value> = sources
@@ -157,13 +160,24 @@ fn check_json(checked: &Checked, source: &Arc<SourceFile>) -> Value {
     result
 }
 
-/// A place as BuildKit writes it: lines are counted from 1, characters from 0.
-fn location(source: &SourceFile, span: Span) -> Value {
+/// The place of an instruction as BuildKit writes it: a range for each line, counted from 1.
+fn location(lines: RangeInclusive<usize>) -> Value {
+    let range = |line| json!({ "start": { "line": line }, "end": { "line": line } });
+    json!({ "ranges": lines.map(range).collect::<Vec<_>>() })
+}
+
+/// The place of a word: lines are counted from 1, characters from 0.
+fn exact(source: &SourceFile, span: Span) -> Value {
     let position = |offset: usize| {
         let (line, column) = source.line_column(offset);
         json!({ "line": line, "character": column - 1 })
     };
-    json!({ "ranges": [{ "start": position(span.start), "end": position(span.end) }] })
+    json!({ "start": position(span.start), "end": position(span.end) })
+}
+
+/// The place of a whole instruction.
+fn instruction(source: &SourceFile, span: Span) -> Value {
+    location(source.line(span.start)..=source.line(span.end))
 }
 
 fn outline_text(outline: &Outline) -> String {
@@ -218,7 +232,7 @@ fn outline_json(outline: &Outline, source: &SourceFile) -> Value {
             if let Some(value) = arg.value.as_ref().filter(|value| !value.is_empty()) {
                 shown["value"] = value.clone().into();
             }
-            shown["location"] = location(source, arg.span);
+            shown["location"] = instruction(source, arg.span);
             shown
         })
         .collect();
@@ -228,7 +242,7 @@ fn outline_json(outline: &Outline, source: &SourceFile) -> Value {
             if info.required {
                 shown["required"] = true.into();
             }
-            shown["location"] = location(source, info.span);
+            shown["location"] = instruction(source, info.span);
             shown
         };
         list.iter().map(one).collect()
@@ -277,7 +291,7 @@ fn targets_json(targets: &[TargetInfo], source: &SourceFile) -> Value {
             if target.is_default {
                 shown.insert("default".to_owned(), true.into());
             }
-            shown.insert("location".to_owned(), location(source, target.span));
+            shown.insert("location".to_owned(), instruction(source, target.span));
             Value::Object(shown)
         })
         .collect();

@@ -18,7 +18,7 @@ use rbc_runtime::{
 use super::{Failure, Outcome, report};
 use crate::{
     cli::{BuildContext, CompileArgs, CompileFlags, ContextValue, NetworkMode},
-    inputs::{self, Inputs, Place},
+    inputs::{self, IgnoreFile, Inputs, Place},
     registries, remote,
     resolver::RuntimeResolver,
     ssh, state,
@@ -83,7 +83,8 @@ pub fn contexts_of(
     named: &[BuildContext],
 ) -> anyhow::Result<Contexts> {
     let mut contexts = Contexts::new();
-    contexts.add(store, "", inputs.context.clone(), inputs.meta.ignore.clone());
+    let ignore = inputs.ignore.as_ref().map(IgnoreFile::texts).unwrap_or_default();
+    contexts.add(store, "", inputs.context.clone(), ignore);
     add_named(store, &mut contexts, named)?;
     Ok(contexts)
 }
@@ -101,8 +102,9 @@ pub fn add_named(
                 if !path.is_dir() {
                     anyhow::bail!("the build context {name:?} is no folder: {}", path.display());
                 }
-                let meta = inputs::read_ignore(&path.join(".dockerignore"))?.unwrap_or_default();
-                contexts.add(store, name, path.clone(), meta.ignore);
+                let ignore = IgnoreFile::read(path.join(".dockerignore"))?;
+                let ignore = ignore.as_ref().map(IgnoreFile::texts).unwrap_or_default();
+                contexts.add(store, name, path.clone(), ignore);
             }
             ContextValue::File(url) => {
                 let fetched = remote::download(store, url)
@@ -128,7 +130,9 @@ pub fn with_contexts(
 ) -> Result<Compiled, Failure> {
     let &Outside { contexts, named, registry, agent } = outside;
     let options = options_for(inputs, named, flags)?;
-    let resolver = RuntimeResolver::new(store, contexts, named, (registry, agent));
+    let ignore = inputs.ignore.as_ref();
+    let resolver =
+        RuntimeResolver::new(store, contexts, named, (registry, agent)).with_ignore(ignore);
     rbc_compiler::compile(&inputs.dockerfile, &options, &resolver)
         .map_err(|errors| report::diagnostics(&errors))
 }
@@ -140,7 +144,10 @@ pub fn options_for(
     flags: &CompileFlags,
 ) -> Result<CompileOptions, Failure> {
     let mut options = options(flags)?;
-    options.context = inputs.meta.clone();
+    if let Some(ignore) = &inputs.ignore {
+        options.context = ignore.meta();
+        options.ignore_lines = ignore.patterns.iter().map(|pattern| pattern.line).collect();
+    }
     options.named_contexts = named.iter().map(|context| context.name.clone()).collect();
     Ok(options)
 }

@@ -7,6 +7,7 @@ use rbc_ir::Platform;
 use super::{Linter, Rule, words::place_of};
 use crate::{
     globals::Globals,
+    go_format,
     instruction::{Command, Instruction},
     reference,
     shellword::{Expander, Expansion},
@@ -86,8 +87,8 @@ impl Linter {
                     instruction,
                     word.span,
                     format!(
-                        "FROM --platform flag should not use constant value {:?}",
-                        expanded.text
+                        "FROM --platform flag should not use constant value {}",
+                        go_format::quoted(&expanded.text)
                     ),
                     "use $BUILDPLATFORM, leave the flag out, or name the platform in the stage's \
                      name",

@@ -21,13 +21,14 @@ pub use self::rule::{Origin, Rule};
 use crate::{
     diagnostic::Diagnostic,
     instruction::Instruction,
-    suggest::nearest,
+    options::CompileOptions,
+    suggest::nearest_variable,
     syntax::{Comment, SourceFile, Span, Word},
 };
 
-/// How often one compilation looks for "did you mean". A text with more faults than that is no
-/// matter of spelling, and each look costs as much as there are names.
-const MAX_SUGGESTIONS: usize = 64;
+/// How many names one compilation compares for "did you mean". A text with more faults than that is
+/// no matter of spelling.
+const MAX_COMPARISONS: usize = 20_000;
 
 /// How many findings are kept. Showing one costs as much as its line is long.
 const MAX_FINDINGS: usize = 5_000;
@@ -38,7 +39,7 @@ pub(crate) struct Linter {
     config: Config,
     silent: bool,
     ignore: Option<Ignore>,
-    suggestions: usize,
+    comparisons: usize,
     /// Names of the rules that make the build fail.
     failing: BTreeSet<&'static str>,
     /// What was found, in order.
@@ -49,25 +50,30 @@ pub(crate) struct Linter {
 #[derive(Debug)]
 struct Ignore {
     patterns: Vec<String>,
+    /// The file's name, and the lines of its patterns as far as they are known.
+    file: String,
+    lines: Vec<usize>,
     matcher: PatternMatcher,
     /// A pattern that hides all of the context.
     hides_all: bool,
 }
 
 impl Linter {
-    /// Reads the `check` directive, or the build argument in its place. `ignore` are the patterns
-    /// of the build context's ignore file.
-    pub fn new(check: Option<&Word>, ignore: &[String]) -> Result<Self, Diagnostic> {
+    /// Reads the `check` directive, or the build argument in its place.
+    pub fn new(check: Option<&Word>, options: &CompileOptions) -> Result<Self, Diagnostic> {
         let config = Config::read(check.map_or("", |word| &word.text)).map_err(|error| {
             Diagnostic::error("bad-check", format!("failed to parse check options: {error}"))
                 .help("write check=skip=RULE,RULE;error=true")
         })?;
+        let ignore = &options.context.ignore;
         let is_simple = !ignore.is_empty() && !ignore.iter().any(|p| p.starts_with('!'));
         let matcher = if is_simple { PatternMatcher::new(ignore).ok() } else { None };
         let ignore = matcher.map(|matcher| Ignore {
             matcher,
             hides_all: ignore.iter().any(|p| matches!(p.as_str(), "*" | "**" | "**/*")),
-            patterns: ignore.to_vec(),
+            patterns: ignore.clone(),
+            file: options.context.ignore_file.clone(),
+            lines: options.ignore_lines.clone(),
         });
         Ok(Self { config, ignore, ..Self::default() })
     }
@@ -137,16 +143,15 @@ impl Linter {
         }
     }
 
-    /// The name nearest to a wrong one.
+    /// The variable nearest to a wrong one.
     fn nearest<'a>(
         &mut self,
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Option<&'a str> {
-        if self.silent || self.suggestions >= MAX_SUGGESTIONS {
+        if self.silent || self.comparisons >= MAX_COMPARISONS {
             return None;
         }
-        self.suggestions += 1;
-        nearest(name, known)
+        nearest_variable(name, known.into_iter().inspect(|_| self.comparisons += 1))
     }
 }

@@ -4,6 +4,7 @@ use rbc_ir::pattern::PatternMatcher;
 
 use super::{Linter, Rule};
 use crate::{
+    go_format,
     instruction::{Command, CommandLine, Instruction},
     path,
     syntax::{Span, Word},
@@ -62,7 +63,8 @@ impl Linter {
                 instruction,
                 at,
                 format!(
-                    "Do not use ARG or ENV instructions for sensitive data ({keyword} {name:?})"
+                    "Do not use ARG or ENV instructions for sensitive data ({keyword} {})",
+                    go_format::quoted(name)
                 ),
                 "mount it where it is needed: `RUN --mount=type=secret,id=…`",
             );
@@ -97,7 +99,9 @@ impl Linter {
                 format!("write {mapping}/{}", protocol.to_lowercase()),
             );
         }
-        if let Some((_, container)) = mapping.rsplit_once(':') {
+        if let Some((host, container)) = mapping.rsplit_once(':')
+            && !matches!(host, "" | ":")
+        {
             let (slash, protocol) = if protocol.is_empty() { ("", "") } else { ("/", protocol) };
             self.report(
                 Rule::ExposeInvalidFormat,
@@ -123,12 +127,19 @@ impl Linter {
         if !hidden {
             return;
         }
-        let by = ignore.patterns.iter().find(|pattern| {
-            let alone = PatternMatcher::new(std::slice::from_ref(*pattern));
+        let by = ignore.patterns.iter().position(|pattern| {
+            let alone = PatternMatcher::new(std::slice::from_ref(pattern));
             is_root || alone.is_ok_and(|alone| alone.matches_or_parent(&source))
         });
         let help = match by {
-            Some(pattern) => format!("the pattern {pattern:?} hides it: change it, or do not copy"),
+            Some(index) => {
+                let pattern = &ignore.patterns[index];
+                let place = ignore
+                    .lines
+                    .get(index)
+                    .map_or(String::new(), |line| format!(" in line {line} of {}", ignore.file));
+                format!("the pattern {pattern:?}{place} hides it: change it, or do not copy")
+            }
             None => "change the ignore file, or do not copy it".to_owned(),
         };
         let keyword = if matches!(instruction.command, Command::Add(_)) { "Add" } else { "Copy" };
@@ -136,7 +147,10 @@ impl Linter {
             Rule::CopyIgnoredFile,
             instruction,
             word.span,
-            format!("Attempting to {keyword} file {source:?} that is excluded by .dockerignore"),
+            format!(
+                "Attempting to {keyword} file {} that is excluded by .dockerignore",
+                go_format::quoted(&source)
+            ),
             help,
         );
     }
@@ -160,7 +174,8 @@ impl Linter {
             instruction,
             word.span,
             format!(
-                "Relative workdir {dir:?} can have unexpected results if the base image changes"
+                "Relative workdir {} can have unexpected results if the base image changes",
+                go_format::quoted(dir)
             ),
             format!("write an absolute path, for example /{dir}"),
         );

@@ -13,7 +13,7 @@ mod source;
 mod text;
 pub(crate) mod words;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 pub(crate) use self::{heredoc::opening, reader::strip_continuation};
 pub use self::{
@@ -100,6 +100,21 @@ pub struct Heredoc {
     pub span: Span,
 }
 
+impl RawInstruction {
+    /// Its lines, counted from 1, with those of its heredocs.
+    pub fn lines(&self, source: &SourceFile) -> RangeInclusive<usize> {
+        source.line(self.span.start)..=source.line(self.span.end)
+    }
+
+    /// The last of its lines that is not part of a heredoc.
+    pub fn last_line(&self, source: &SourceFile) -> usize {
+        match self.heredocs.first() {
+            Some(heredoc) => source.line(heredoc.span.start) - 1,
+            None => source.line(self.span.end),
+        }
+    }
+}
+
 impl Heredoc {
     /// The body with leading tabs cut from each line if `<<-` asks for it.
     pub fn chomped(&self) -> String {
@@ -114,6 +129,12 @@ impl Dockerfile {
     /// The value of a directive.
     pub fn directive(&self, kind: DirectiveKind) -> Option<&Directive> {
         self.directives.iter().find(|directive| directive.kind == kind)
+    }
+
+    /// The instruction that a place is in, or else the next behind it, as for a comment above it.
+    pub fn instruction_at(&self, place: Span) -> Option<&RawInstruction> {
+        let before = self.instructions.partition_point(|one| one.span.end < place.start);
+        self.instructions.get(before)
     }
 }
 

@@ -121,6 +121,9 @@ fn rules_and_what_they_find() {
         ("FROM a\nEXPOSE 80:80 1.2.3.4:90:90", "ExposeInvalidFormat ExposeInvalidFormat"),
         ("FROM a\nEXPOSE 1.2.3.4:80:80/TCP", "ExposeProtoCasing ExposeInvalidFormat"),
         ("FROM a\nEXPOSE 80/udp", ""),
+        ("FROM a\nEXPOSE :80 ::81", ""),
+        ("FROM a\nEXPOSE $PORT", ""),
+        ("# check=skip=StageNeverUsed;error=true\nFROM a\nCMD b", "JSONArgsRecommended error"),
         // rbc's own.
         ("FROM a AS x\nFROM b", "StageNeverUsed"),
         ("FROM a\nFROM b", "StageNeverUsed"),
@@ -226,4 +229,41 @@ fn every_finding_has_a_place_and_a_suggestion() {
         assert!(place.span.end <= text.len() && place.span.start < text.len());
         assert!(!finding.diagnostic.help.is_empty(), "{}", finding.rule.name());
     }
+}
+
+#[test]
+fn variables_differ_in_letter_case() {
+    let text = "FROM a\nENV http_proxy=x HTTP_PROXY=y\nLABEL a=$https_proxy b=$Path\n";
+    let checked = checked(text, &options());
+    let messages: Vec<&str> =
+        checked.findings.iter().map(|finding| finding.diagnostic.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "Usage of undefined variable '$https_proxy' (did you mean $http_proxy?)",
+            "Usage of undefined variable '$Path'"
+        ]
+    );
+}
+
+#[test]
+fn lines_are_those_of_the_whole_instruction() {
+    let text = "FROM a\nENV A=1 \\\n  B_KEY=2\nRUN <<E x \\\n\n  y\nbody\nE\nCMD \\\n  z\n";
+    let checked = checked(text, &options());
+    let lines: Vec<_> = checked
+        .findings
+        .iter()
+        .map(|finding| {
+            let place = finding.diagnostic.location.as_ref().expect("a place");
+            (finding.rule.name(), finding.lines.clone(), place.source.line(place.span.start))
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("SecretsUsedInArgOrEnv", 2..=3, 3),
+            ("NoEmptyContinuation", 6..=6, 5),
+            ("JSONArgsRecommended", 9..=10, 10)
+        ]
+    );
 }

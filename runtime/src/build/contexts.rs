@@ -126,6 +126,12 @@ impl Contexts {
         Ok(&self.open(name)?.tree)
     }
 
+    /// The pattern of a context's ignore file that hides a path at which there is something.
+    pub fn hidden_by(&self, name: &str, path: &Path) -> Option<String> {
+        let tree = &self.open(name).ok()?.tree;
+        tree.is_there(path).then(|| tree.hidden_by(path).map(str::to_owned))?
+    }
+
     /// Merkle digest of what `selection` takes from a context.
     pub fn digest(&self, name: &str, selection: &Selection) -> Result<Digest, ContextError> {
         let key = (name.to_owned(), selection.clone());

@@ -14,7 +14,7 @@ use ureq::{
 };
 
 use super::{
-    CredentialFiles, Registries, RegistryError, Stop,
+    CredentialFiles, Patience, Registries, RegistryError, Stop,
     hosts::Endpoint,
     retry::retry_after,
     token::{Asker, Authority, Scope},
@@ -31,6 +31,7 @@ pub struct Client {
     pub(super) transport: Transport,
     authority: Authority,
     pub(super) stop: Stop,
+    patience: Patience,
     /// Blobs that are being fetched, so that two images with a common layer fetch it once.
     in_flight: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
@@ -44,6 +45,8 @@ pub struct ClientOptions {
     pub credentials: CredentialFiles,
     /// Ends everything.
     pub stop: Stop,
+    /// How long registries are waited for.
+    pub patience: Patience,
 }
 
 /// A request to a registry.
@@ -78,13 +81,18 @@ impl Client {
             transport: Transport::new(options.registries),
             authority: Authority::new(options.credentials),
             stop: options.stop,
+            patience: options.patience,
             in_flight: Mutex::default(),
         }
     }
 
     /// Where a repository may be: mirrors first, the registry itself last.
     pub(super) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, RegistryError> {
-        self.transport.registries().endpoints(reference)
+        let mut endpoints = self.transport.registries().endpoints(reference)?;
+        if self.patience == Patience::Short {
+            endpoints.iter_mut().for_each(|endpoint| endpoint.patience = Patience::Short);
+        }
+        Ok(endpoints)
     }
 
     /// The address of `path` (`manifests/latest`) in an endpoint's repository.

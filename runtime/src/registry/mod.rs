@@ -30,6 +30,6 @@ pub use error::{Denial, RegistryError, SettingsError};
 pub use hosts::{HostSettings, Mirror, Registries, Serves};
 pub use pull::{Progress, Remote, Unpacking, fetch, pull};
 pub use push::{Naming, Pushed, push};
-pub use retry::Stop;
+pub use retry::{Patience, Stop};
 pub(crate) use transport::{is_loopback, system_roots};
 pub use upload::Sent;

@@ -45,11 +45,11 @@ impl Stop {
 
 /// How long a host is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Patience {
+pub enum Patience {
     /// There is nobody else to ask.
     #[default]
     Long,
-    /// It is a mirror: another place has the same.
+    /// Another place has the same, as with a mirror, or it is good to know but not needed.
     Short,
 }
 

@@ -72,6 +72,11 @@ impl ContextTree {
         self.patterns.iter().rfind(hides).map(String::as_str)
     }
 
+    /// Whether there is anything at `path`, hidden or not.
+    pub fn is_there(&self, path: &Path) -> bool {
+        statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
     fn open_beneath(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -245,8 +250,9 @@ impl SourceTree for ContextTree {
     }
 
     fn why_missing(&self, path: &Path) -> Option<String> {
-        statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        self.hidden_by(path).map(|pattern| format!(" (the ignore file hides it by {pattern:?})"))
+        self.is_there(path)
+            .then(|| self.hidden_by(path))?
+            .map(|pattern| format!(" (the ignore file hides it by {pattern:?})"))
     }
 }
 
