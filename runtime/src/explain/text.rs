@@ -110,7 +110,7 @@ fn files(f: &mut fmt::Formatter<'_>, context: &str, changes: Option<&[FileChange
     }
     match changes {
         None => f.write_str("files changed; which ones is not known"),
-        Some([]) => f.write_str("names of the copied files changed"),
+        Some([]) => f.write_str("names or hard links of the copied files changed"),
         Some(changes) => list(f, changes, file),
     }
 }

@@ -1,6 +1,7 @@
 //! Pins a selection by content.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read},
     os::unix::ffi::OsStrExt,
@@ -71,7 +72,8 @@ impl SelectedPart {
 }
 
 /// The digest of all that a copy of the selection may depend on: path, type, permission bits, link
-/// target, content and kept extended attributes of each entry; neither owner nor times.
+/// target, content and kept extended attributes of each entry, and which names are the same file;
+/// neither owner nor times.
 ///
 /// The permission bits of the root of the tree do not count: they say more about how a repository
 /// was checked out than about what is in it.
@@ -157,15 +159,18 @@ fn add_part(hasher: &mut Hasher, one: &Selected, part: &SelectedPart) {
     hasher
         .part(one.named.file_name().unwrap_or_default().as_bytes())
         .number(part.items.len() as u64);
-    for (item, content) in part.items.iter().zip(&part.contents) {
+    let links = further_names(&part.items);
+    for (at, (item, content)) in part.items.iter().zip(&part.contents).enumerate() {
         let entry = &item.entry;
+        // A further name of a file says so in place of its role, which only folders have.
+        let role = match links.get(&at) {
+            Some(first) => 2 + *first as u64,
+            None => u64::from(item.role == Role::OnTheWay),
+        };
         let is_root = part.start.as_os_str().is_empty() && item.path.as_os_str().is_empty();
         let mode = if is_root { 0 } else { entry.mode };
         hasher.part(item.path.as_os_str().as_bytes());
-        hasher
-            .number(entry.kind as u64)
-            .number(u64::from(mode))
-            .number(u64::from(item.role == Role::OnTheWay));
+        hasher.number(entry.kind as u64).number(u64::from(mode)).number(role);
         match entry.kind {
             Kind::File => {
                 hasher.number(entry.size);
@@ -185,6 +190,23 @@ fn add_part(hasher: &mut Hasher, one: &Selected, part: &SelectedPart) {
             }
         }
     }
+}
+
+/// The items that are further names of a file among them, which a copy keeps, with the position of
+/// its first name.
+fn further_names(items: &[WalkItem]) -> HashMap<usize, usize> {
+    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut further = HashMap::new();
+    for (at, WalkItem { entry, .. }) in items.iter().enumerate() {
+        if entry.kind != Kind::File || entry.links == 1 {
+            continue;
+        }
+        let known = *first.entry(entry.inode).or_insert(at);
+        if known != at {
+            further.insert(at, known);
+        }
+    }
+    further
 }
 
 fn item_content(
@@ -265,7 +287,7 @@ fn join(start: &Path, below: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, sync::Mutex};
+    use std::{fs, os::unix::fs::PermissionsExt, sync::Mutex};
 
     use rbc_ir::SelectPath;
 
@@ -308,6 +330,13 @@ mod tests {
         differs("link", &|| {
             fs::remove_file(root.join("src/link")).expect("remove");
             std::os::unix::fs::symlink("c", root.join("src/link")).expect("link");
+        });
+        differs("a second name", &|| {
+            fs::hard_link(root.join("src/c"), root.join("src/d")).expect("link")
+        });
+        differs("a copy in its place", &|| {
+            fs::copy(root.join("src/c"), root.join("src/e")).expect("copy");
+            fs::rename(root.join("src/e"), root.join("src/d")).expect("rename");
         });
         differs("empty folder", &|| fs::create_dir(root.join("src/new")).expect("folder"));
     }
