@@ -159,3 +159,56 @@ RUN cp /out/app /copied
     bench.write("c/main.src", "# another\nprogram\n");
     assert_eq!(executed(&bench), 2);
 }
+
+#[test]
+fn a_folder_that_only_its_name_behind_a_wildcard_changed_of_is_the_same() {
+    let files: Vec<String> = (0..300).map(|n| format!("pkg-1/{n}")).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|name| (name.as_str(), "text")).collect();
+    let bench = built("FROM busybox\nCOPY pkg-*/ /pkg\nRUN ls /pkg\n", &files);
+    std::fs::rename(bench.path("c/pkg-1"), bench.path("c/pkg-2")).expect("rename");
+    assert_eq!(executed(&bench), 1, "COPY alone");
+}
+
+#[test]
+fn files_that_a_wildcard_does_not_match_do_not_matter() {
+    let bench = built("FROM busybox\nCOPY *.c /src/\nRUN ls /src\n", &[("a.c", "a"), ("b.h", "b")]);
+    std::fs::rename(bench.path("c/b.h"), bench.path("c/d.h")).expect("rename");
+    assert_eq!(executed(&bench), 0);
+    std::fs::rename(bench.path("c/a.c"), bench.path("c/d.c")).expect("rename");
+    assert_eq!(executed(&bench), 2);
+}
+
+#[test]
+fn names_of_one_file_are_not_two_files() {
+    let bench = built(
+        "FROM busybox\nCOPY src /src\nRUN stat -c %h /src/*\n",
+        &[("src/a", "text"), ("src/b", "text")],
+    );
+    std::fs::remove_file(bench.path("c/src/b")).expect("remove");
+    std::fs::hard_link(bench.path("c/src/a"), bench.path("c/src/b")).expect("link");
+    assert_eq!(executed(&bench), 2);
+    let line = bench.rbc("explain").ok().stdout;
+    assert!(line.contains("names or hard links of the copied files changed"), "{line}");
+}
+
+#[test]
+fn a_link_on_the_way_to_the_source_counts_by_where_it_leads() {
+    let bench = built(
+        "FROM busybox AS build
+COPY how /how
+RUN mkdir /one /two; echo program > /one/x; ln -s one /cur; sh /how
+FROM busybox
+COPY --from=build /cur/x /x
+RUN --mount=type=bind,from=build,source=/cur,target=/in cat /in/x > /y; true
+",
+        &[("how", "true")],
+    );
+    let ran = |how: &str| {
+        bench.write("c/how", how);
+        executed(&bench)
+    };
+    assert_eq!(ran("echo program > /two/x; ln -sfn two /cur"), 2, "the same behind another link");
+    assert_eq!(ran("echo prOgram > /two/x; ln -sfn two /cur"), 4);
+    assert_eq!(ran("echo PROGRAM > /two/x"), 2, "the link leads elsewhere");
+    assert_eq!(ran("rm /one/x; ln -s /two/x /one/x; echo more > /two/x"), 4);
+}

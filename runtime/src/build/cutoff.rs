@@ -11,17 +11,21 @@
 
 use std::path::Path;
 
-use rbc_ir::{CopyAction, Digest, Exec, FileAction, MountKind, Node, Op, SelectPath, Selection};
+use rbc_ir::{
+    CopyAction, Digest, Exec, FileAction, FileOp, MountKind, Node, Op, SelectPath, Selection,
+};
 
 use super::{BuildError, execute::Executor, schedule::on_cpu_pool};
 use crate::{
     layer,
     store::{CachedResult, InputContent, LayerId, StoredResult},
-    tree::{LastLink, LayerStack, Names, SourceTree, TreeError, clean, resolve, same_selection},
+    tree::{
+        self, LastLink, LayerStack, Names, SourceTree, TreeError, clean, resolve, same_selection,
+    },
 };
 
-/// A layer of a file operation with more entries than this is not compared to earlier ones: its
-/// inputs changed, so it rarely pays.
+/// A layer of copies with more entries than this is not compared to earlier ones: their inputs
+/// changed, so it rarely pays. It does for wildcards, behind which only a name may have changed.
 const MAX_COPIED_ENTRIES: usize = 256;
 
 /// What an operation reads of one input.
@@ -88,8 +92,8 @@ impl Executor<'_> {
         candidates: &[CachedResult],
     ) -> Result<Option<LayerId>, BuildError> {
         let at_most = match op {
-            Op::Exec(_) => None,
-            _ => Some(MAX_COPIED_ENTRIES),
+            Op::File(file) if !has_wildcards(file) => Some(MAX_COPIED_ENTRIES),
+            _ => None,
         };
         for candidate in candidates {
             let Some((top, below)) = candidate.stored.layers.split_last() else { continue };
@@ -154,6 +158,14 @@ fn reads(op: &Op, input: usize, result: &LayerStack) -> Vec<Reads> {
         Op::Exec(exec) => mounted(exec, input),
         Op::Source(_) | Op::Merge | Op::Diff => vec![Reads::Root],
     }
+}
+
+/// Whether a copy of the operation selects by a pattern.
+fn has_wildcards(file: &FileOp) -> bool {
+    file.actions.iter().any(|action| {
+        matches!(action, FileAction::Copy(copy)
+            if copy.wildcard && tree::has_wildcards(&copy.source))
+    })
 }
 
 fn mounted(exec: &Exec, input: usize) -> Vec<Reads> {
