@@ -205,3 +205,16 @@ X
     let line = first_miss(&bench, "--network none");
     assert!(line.ends_with(": network changed from \"default\" to \"none\""), "{line}");
 }
+
+#[test]
+fn a_stage_made_anew_that_came_out_the_same_is_told_from_another_process() {
+    let bench = Bench::with_busybox();
+    let dockerfile = "FROM busybox AS b\nRUN echo text > /o\nFROM scratch\nCOPY --from=b /o /o\n";
+    bench.write("c/Dockerfile", dockerfile);
+    bench.rbc("build c").ok();
+    bench.rbc("build --no-cache-filter b c").ok();
+    let explained = bench.rbc("explain").ok().stdout;
+    let copy = explained.lines().find(|line| line.contains("COPY --from")).unwrap_or_default();
+    assert!(copy.ends_with("cached: inputs have the same content"), "{explained}");
+    assert!(explained.contains("the cache was not to be used (--no-cache)"), "{explained}");
+}

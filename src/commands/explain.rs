@@ -59,7 +59,10 @@ pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     }
     let told = match why.steps.is_empty() {
         true => "every step was in the cache".to_owned(),
-        false => format!("{} steps cached, {} ran", record.cached(), record.ran()),
+        false => {
+            let steps = if record.cached() == 1 { "step" } else { "steps" };
+            format!("{} {steps} cached, {} ran", record.cached(), record.ran())
+        }
     };
     writeln!(out, "{told}")?;
     for (step, from) in brought(record) {

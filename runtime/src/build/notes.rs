@@ -93,7 +93,9 @@ fn blank(graph: &Graph, numbers: &[Option<StepId>]) -> Vec<StepRecord> {
 /// Notes that a result was found.
 pub(super) fn found(note: &mut StepRecord, node: &Node, result: &CachedResult, how: Found) {
     note.state = StepState::Cached;
-    note.found = Some(how);
+    // What it is made from ran again and came out as before, so its own key has it.
+    let as_before = how == Found::Meanwhile && note.miss == Some(Miss::Remade);
+    note.found = Some(if as_before { Found::Content } else { how });
     note.cost_ms = Some(millis(result.stored.elapsed));
     note.added = added(node, &result.stored.layers);
 }
