@@ -1,5 +1,5 @@
 # Stand-ins for the base images that the Dockerfile of rbc names, for a machine that reaches
-# Debian's mirrors but no registry. packaging/self-image.sh builds both stages.
+# Debian's mirrors but no registry. packaging/test.sh builds both stages.
 
 # A minimal Debian; the context holds what debootstrap made of it.
 FROM scratch AS debian

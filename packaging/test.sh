@@ -4,9 +4,14 @@
 # checkout, and lets the rbc in that image build an image.
 #
 # The base images are made of Debian's mirrors ($DEBIAN_MIRROR; needs root) and this machine's Rust.
-# Installs debootstrap and cargo-deb if they are missing; all other state is in a temporary folder.
+# Installs what is missing: a C compiler, debootstrap, dpkg-dev, cargo-deb; all other state is in a
+# temporary folder.
 set -eu
 cd "$(dirname "$0")/.."
+command -v cargo >/dev/null || {
+    echo 'cargo is missing: install Rust 1.90 or newer (rustup.rs)' >&2
+    exit 1
+}
 . packaging/target.sh
 rbc=$target/release/rbc
 
@@ -19,10 +24,19 @@ trap 'chmod -R u+rwX "$tmp" 2>/dev/null || :; rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 export RBC_ROOT="$tmp/state"
 
-command -v debootstrap >/dev/null || {
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap
+missing=
+need() { # PROGRAM PACKAGES
+    command -v "$1" >/dev/null || missing="$missing $2"
 }
+need cc 'gcc libc6-dev'
+need debootstrap debootstrap
+# Finds out which libraries the package depends on.
+need dpkg-shlibdeps dpkg-dev
+if [ -n "$missing" ]; then
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
 command -v cargo-deb >/dev/null || cargo install --quiet --locked cargo-deb@3.8.0
 
 say 'The Debian package'

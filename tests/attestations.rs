@@ -37,14 +37,18 @@ impl Layout {
         assert_eq!(entry["platform"], serde_json::json!({"architecture":"unknown","os":"unknown"}));
         let manifest = self.blob(&entry["digest"]);
         let layers = manifest["layers"].as_array().unwrap();
-        let config = self.blob(&manifest["config"]["digest"]);
-        assert_eq!(config["rootfs"]["diff_ids"][0], layers[0]["digest"]);
+        assert_eq!(manifest["artifactType"], "application/vnd.docker.attestation.manifest.v1+json");
+        assert_eq!(manifest["subject"]["digest"], *image);
+        assert_eq!(manifest["subject"]["size"], index["manifests"][about]["size"]);
+        assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.empty.v1+json");
+        assert_eq!(self.blob(&manifest["config"]["digest"]), serde_json::json!({}));
         layers
             .iter()
             .map(|layer| {
                 assert_eq!(layer["mediaType"], "application/vnd.in-toto+json");
                 let kind = layer["annotations"]["in-toto.io/predicate-type"].as_str().unwrap();
                 let statement = self.blob(&layer["digest"]);
+                assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
                 assert_eq!(statement["predicateType"], kind);
                 assert_eq!(
                     format!(
@@ -123,11 +127,19 @@ fn a_bill_of_materials_lists_packages() {
         .write("c/METADATA", "Name: Requests\nVersion: 2.31.0\nLicense: Apache 2.0\n\nText\n")
         .write("c/package.json", r#"{"name":"@scope/tool","version":"1.0.0"}"#)
         .write(
+            "c/package-lock.json",
+            r#"{"packages":{"node_modules/@scope/tool":{"version":"1.0.0"},
+                "node_modules/other":{"version":"2.0.0"}}}"#,
+        )
+        .write("c/Cargo.lock", "[[package]]\nname = \"serde\"\nversion = \"1.0.1\"\n")
+        .write("c/go.mod", "module x\nrequire example.org/m v1.2.3\n")
+        .write("c/requirements.txt", "requests==2.31.0\nidna==3.4\n")
+        .write(
             "c/Dockerfile",
             "FROM scratch\nCOPY os-release /usr/lib/os-release\nCOPY status /var/lib/dpkg/status\n\
              COPY METADATA /usr/lib/python3/requests-2.31.0.dist-info/METADATA\n\
              COPY package.json /app/node_modules/@scope/tool/package.json\n\
-             COPY package.json /app/package.json\n",
+             COPY package.json package-lock.json Cargo.lock go.mod requirements.txt /app/\n",
         );
     let layout = build(&bench, "--sbom=true --provenance=true");
     let kinds: Vec<String> = layout.statements(0).into_iter().map(|(kind, _)| kind).collect();
@@ -144,8 +156,12 @@ fn a_bill_of_materials_lists_packages() {
         purls,
         [
             "pkg:deb/debian/bash@5.2.15-2%2Bb2?arch=amd64&distro=debian-12",
+            "pkg:pypi/idna@3.4",
             "pkg:pypi/requests@2.31.0",
             "pkg:npm/%40scope/tool@1.0.0",
+            "pkg:npm/other@2.0.0",
+            "pkg:golang/example.org/m@v1.2.3",
+            "pkg:cargo/serde@1.0.1",
         ]
     );
     let contained = document["relationships"].as_array().unwrap().len();
@@ -195,14 +211,83 @@ fn attested_images_are_taken_by_other_tools() {
 }
 
 #[test]
-fn attestations_need_an_image_that_can_hold_them() {
+fn attestations_need_an_output_that_can_hold_them() {
     let bench = Bench::with_busybox();
     bench.write("c/Dockerfile", "FROM busybox\nRUN true\n");
-    bench.rbc("build --provenance=true -o out c").fails(2, "no output is one");
     bench
         .rbc("build --provenance=true -o type=docker,dest=x.tar c")
         .fails(1, "type=docker cannot hold attestations");
+    bench
+        .rbc("build --provenance=true -o type=oci,dest=x.tar,oci-mediatypes=false c")
+        .fails(1, "oci-mediatypes=false cannot hold attestations");
     bench.rbc("build --sbom=maybe c").fails(2, "want true or false");
     bench.rbc("build --provenance=mode=all c").fails(2, "mode=min or mode=max");
+    bench.rbc("build --provenance=version=v0.2 c").fails(2, "version=v1 only");
     bench.rbc("build --provenance=false --sbom=false -o type=docker,dest=x.tar c").ok();
+}
+
+#[test]
+fn files_get_statements_beside_them() {
+    let bench = Bench::new();
+    bench.write("c/Dockerfile", "FROM scratch\nCOPY f /d/f\n").write("c/f", "content\n");
+    bench.rbc("build --sbom --provenance -o type=local,dest=out,attestation-prefix=my. c").ok();
+    assert_eq!(bench.read("out/d/f"), "content\n");
+    for (file, kind) in [
+        ("my.provenance.json", "https://slsa.dev/provenance/v1"),
+        ("my.sbom.spdx.json", "https://spdx.dev/Document"),
+    ] {
+        let statement: Value = serde_json::from_str(&bench.read(&format!("out/{file}"))).unwrap();
+        assert_eq!(statement["predicateType"], kind);
+        let digest = "434728a410a78f56fc1b5899c3593436e61ab0c731e9072d95e96db290205e53";
+        let subject = serde_json::json!([{"name": "d/f", "digest": {"sha256": digest}}]);
+        assert_eq!(statement["subject"], subject);
+    }
+    bench.rbc("build --provenance -o type=tar,dest=out.tar c").ok();
+    let mut archive = tar::Archive::new(fs::File::open(bench.path("out.tar")).unwrap());
+    let names: Vec<String> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+        .collect();
+    assert_eq!(names, ["d/", "d/f", "provenance.json"]);
+}
+
+#[test]
+fn registries_list_statements_by_their_subject() {
+    let bench = Bench::with_busybox();
+    let registry = support::registry::Registry::start();
+    let name = format!("{}/app:1", registry.host);
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo hello > /motd\n");
+    // The layers of the local store get compressed, so the statements must be about another image.
+    bench.rbc(&format!("build -t {name} --provenance c")).ok();
+    bench.rbc(&format!("push {name}")).ok();
+    need("skopeo", "skopeo");
+    let raw = |reference: &str| -> Value {
+        let output = Command::new("skopeo")
+            .args(["--insecure-policy", "inspect", "--raw", "--tls-verify=false"])
+            .arg(format!("docker://{}/app{reference}", registry.host))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let index = raw(":1");
+    let image = index["manifests"][0]["digest"].as_str().unwrap();
+    let about = &index["manifests"][1];
+    assert_eq!(about["annotations"]["vnd.docker.reference.digest"], image);
+    let manifest = raw(&format!("@{}", about["digest"].as_str().unwrap()));
+    assert_eq!(manifest["subject"]["digest"], image);
+    let list = raw(&format!(":{}", image.replace(':', "-")));
+    assert_eq!(list["manifests"][0]["digest"], about["digest"]);
+    assert_eq!(list["manifests"][0]["artifactType"], manifest["artifactType"]);
+    // The statement itself speaks of what was pushed.
+    let hex = manifest["layers"][0]["digest"].as_str().unwrap().replace("sha256:", "");
+    let blobs = registry.data().join("docker/registry/v2/blobs/sha256");
+    let blob = blobs.join(&hex[..2]).join(&hex).join("data");
+    let statement: Value = serde_json::from_slice(&fs::read(blob).unwrap()).unwrap();
+    let subject = statement["subject"][0]["digest"]["sha256"].as_str().unwrap();
+    assert_eq!(format!("sha256:{subject}"), image);
+    // Pushed again, it is not listed twice.
+    bench.rbc(&format!("push {name}")).ok();
+    assert_eq!(raw(&format!(":{}", image.replace(':', "-"))), list);
 }

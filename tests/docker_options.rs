@@ -101,7 +101,7 @@ fn annotations_of_manifest_and_index() {
     for entry in index["manifests"].as_array().unwrap() {
         assert_eq!(blob(entry)["annotations"], serde_json::json!({ "a": "1", "c": "3" }));
     }
-    bench.rbc("build --annotation layer:a=1 .").fails(2, "want manifest or index");
+    bench.rbc("build --annotation layer:a=1 .").fails(2, "not on \"layer\"");
 }
 
 #[test]

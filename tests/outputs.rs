@@ -191,3 +191,64 @@ fn a_file_that_cannot_be_written_at_the_end_is_told_at_the_start() {
     bench.rbc("build --pull=false --no-cache=true --iidfile=id -q=true .").ok();
     assert!(bench.read("id").starts_with("sha256:"));
 }
+
+#[test]
+fn annotations_go_to_the_manifest_the_index_and_their_entries() {
+    let bench = Bench::new();
+    bench.write("c/Dockerfile", "FROM scratch\nCOPY f /f\n").write("c/f", "x");
+    let platforms = "--platform linux/amd64,linux/arm64";
+    bench
+        .rbc(&format!(
+            "build {platforms} --annotation a=1 --annotation index,manifest-descriptor:b=2 \
+             -o type=oci,tar=false,dest=out,annotation-manifest[linux/arm64].c=3 c"
+        ))
+        .ok();
+    let json =
+        |path: String| -> serde_json::Value { serde_json::from_str(&bench.read(&path)).unwrap() };
+    let blob = |digest: &serde_json::Value| {
+        json(format!("out/blobs/{}", digest.as_str().unwrap().replace(':', "/")))
+    };
+    let index = blob(&json("out/index.json".to_owned())["manifests"][0]["digest"]);
+    assert_eq!(index["annotations"], serde_json::json!({"b": "2"}));
+    for (at, want) in
+        [(0, serde_json::json!({"a": "1"})), (1, serde_json::json!({"a": "1", "c": "3"}))]
+    {
+        let entry = &index["manifests"][at];
+        assert_eq!(entry["annotations"], serde_json::json!({"b": "2"}));
+        assert_eq!(blob(&entry["digest"])["annotations"], want);
+    }
+    bench
+        .rbc("build --annotation index:b=2 -o type=oci,dest=o.tar c")
+        .fails(1, "annotations of the index need an index");
+    bench.rbc("build --annotation layer:b=2 c").fails(2, "not on \"layer\"");
+}
+
+#[test]
+fn layers_are_packed_as_hard_as_asked_for() {
+    let bench = Bench::new();
+    bench.write("c/Dockerfile", "FROM scratch\nCOPY f /f\n");
+    let words: String =
+        (0..60_000_u32).map(|n| format!("{} ", n.wrapping_mul(2_654_435_761) % 997)).collect();
+    bench.write("c/f", words);
+    let size = |fields: &str| {
+        bench.rbc(&format!("build -o type=oci,dest=out.tar,{fields} c")).ok();
+        fs::metadata(bench.path("out.tar")).unwrap().len()
+    };
+    for kind in ["gzip", "zstd"] {
+        let quick = size(&format!("compression={kind},compression-level=1"));
+        let hard = size(&format!("compression={kind},compression-level=9"));
+        assert!(hard < quick, "{kind}: {hard} {quick}");
+    }
+    bench.rbc("build -o type=oci,dest=x.tar,compression-level=12 c").fails(2, "0 to 9 for gzip");
+}
+
+#[test]
+fn a_build_for_the_cache_puts_nothing_out() {
+    let bench = Bench::with_busybox();
+    let images = bench.rbc("images").ok().stdout;
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo made > /made\n");
+    bench.rbc("build -o type=cacheonly c").ok();
+    assert_eq!(bench.rbc("images").ok().stdout, images);
+    let again = bench.rbc("build --progress plain -o type=cacheonly c").ok().stderr;
+    assert!(again.contains("CACHED"), "{again}");
+}

@@ -12,7 +12,7 @@ use rbc_runtime::{
 
 use super::ignored::IgnoredFlags;
 use super::values::{
-    self, Annotation, Attest, BuildContext, Call, CallMethod, NameValue, ProvenanceSpec,
+    self, Annotations, Attest, BuildContext, Call, CallMethod, NameValue, ProvenanceSpec,
     SecretSpec, SshSpec,
 };
 
@@ -153,7 +153,7 @@ pub struct BuildFlags {
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub tag: Vec<String>,
     /// Where the result goes: a folder, `-` for a tar, or
-    /// type=oci|docker|tar|local|image|registry,dest=PATH
+    /// type=oci|docker|tar|local|image|registry|cacheonly,dest=PATH
     #[arg(short, long, value_name = "DEST", value_parser = OutputSpec::parse)]
     pub output: Vec<OutputSpec>,
     /// Put the image into the local store, even with another output
@@ -171,10 +171,10 @@ pub struct BuildFlags {
     /// Named contexts: NAME=DIR, oci-layout://PATH:TAG, docker-image://REFERENCE, target:STAGE, URL
     #[arg(long = "build-context", value_name = "NAME=VALUE", value_parser = values::build_context)]
     pub build_contexts: Vec<BuildContext>,
-    /// Annotation of the image: of each platform's manifest, or of what stands before a colon:
-    /// index, manifest
-    #[arg(long, value_name = "[TYPE:]NAME=VALUE", value_parser = values::annotation)]
-    pub annotation: Vec<Annotation>,
+    /// Annotation of the image; PLACE is manifest, index, manifest-descriptor or index-descriptor,
+    /// for one platform as in manifest[linux/arm64] [default: manifest]
+    #[arg(long, value_name = "[PLACE:]NAME=VALUE", value_parser = values::annotations)]
+    pub annotation: Vec<Annotations>,
     /// State in the image how it was built: true, false, or mode=min|max with builder-id=URI
     #[arg(
         long,

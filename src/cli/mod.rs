@@ -20,8 +20,7 @@ pub use history::{DiffArgs, ExplainArgs, HistoryArgs, LogsArgs, ReportArgs, Repo
 pub use registry::{LoginArgs, LogoutArgs, PullArgs, PushArgs, PushCompression};
 pub use state::{DuArgs, FsckArgs, PruneArgs, PruneFilter};
 pub use values::{
-    Attest, BuildContext, Call, CallMethod, ContextValue, NameValue, SecretSource, SecretSpec,
-    SshSpec,
+    Attest, BuildContext, Call, CallMethod, ContextValue, SecretSource, SecretSpec, SshSpec,
 };
 
 /// Build container images from Dockerfiles: no daemon, no root, reproducible.

@@ -1,5 +1,6 @@
 //! Switches with a value: docker takes `--pull=true` and `--no-cache=false`, as Go's flags do, where
-//! clap's switches take none. The command line is rewritten before clap reads it.
+//! clap's switches take none; and `--sbom .` must not take the context for its value. The command line
+//! is rewritten before clap reads it.
 
 use std::ffi::OsString;
 
@@ -8,18 +9,22 @@ use clap::{ArgAction, Command, CommandFactory};
 use super::Cli;
 
 /// Rewrites `--switch=true` to `--switch`, and drops switches whose last mention says false. What is
-/// no truth value is left for clap to refuse.
+/// no truth value is left for clap to refuse. `--sbom` and `--provenance` become `--sbom=true` unless
+/// a value follows.
 pub fn settle(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let arguments: Vec<OsString> = arguments.collect();
     // Knowing all switches takes time that most calls can save.
-    if !arguments.iter().any(|argument| argument.to_str().and_then(with_truth).is_some()) {
+    let is_special = |argument: &OsString| {
+        argument.to_str().is_some_and(|text| with_truth(text).is_some() || is_statement(text))
+    };
+    if !arguments.iter().any(is_special) {
         return arguments;
     }
     let command = Cli::command();
     let mut settled: Vec<OsString> = Vec::new();
     let mut spoken: Option<&Command> = None;
-    let mut arguments = arguments.into_iter();
-    for argument in arguments.by_ref() {
+    let mut arguments = arguments.into_iter().peekable();
+    while let Some(argument) = arguments.next() {
         if argument == "--" {
             settled.push(argument);
             break;
@@ -30,7 +35,11 @@ pub fn settle(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
             settled.push(argument);
             continue;
         };
+        let next = arguments.peek().and_then(|next| next.to_str()).unwrap_or_default();
         match with_truth(text) {
+            None if is_statement(text) && !is_statement_value(next) => {
+                settled.push(format!("{text}=true").into());
+            }
             Some((name, on)) if is_switch(spoken, name) => {
                 if on {
                     settled.push(name.into());
@@ -59,6 +68,18 @@ fn is_switch(command: &Command, name: &str) -> bool {
                 }
             }
     })
+}
+
+/// Whether this is an option with a value that may be left out.
+fn is_statement(text: &str) -> bool {
+    matches!(text, "--sbom" | "--provenance")
+}
+
+/// Whether this can be the value of such an option, and not the context.
+fn is_statement_value(text: &str) -> bool {
+    let keys = ["mode", "builder-id", "version", "inline-only", "reproducible", "disabled"];
+    let key = text.split_once('=').map(|(key, _)| key);
+    truth(text).is_some() || key.is_some_and(|key| key == "generator" || keys.contains(&key))
 }
 
 /// Splits `NAME=VALUE` whose value is a truth value.
@@ -91,6 +112,19 @@ mod tests {
         assert_eq!(settled("rbc build --no-cache=false ."), "rbc build .");
         assert_eq!(settled("rbc build --pull --pull=false ."), "rbc build .");
         assert_eq!(settled("rbc build --pull=false --pull=True ."), "rbc build --pull .");
+    }
+
+    #[test]
+    fn a_context_is_no_statement() {
+        assert_eq!(settled("rbc build --sbom ."), "rbc build --sbom=true .");
+        assert_eq!(settled("rbc build . --provenance"), "rbc build . --provenance=true");
+        assert_eq!(
+            settled("rbc build --provenance --sbom ."),
+            "rbc build --provenance=true --sbom=true ."
+        );
+        for line in ["rbc build --sbom false .", "rbc build --provenance mode=max,version=v1 ."] {
+            assert_eq!(settled(line), line);
+        }
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::{
 };
 
 use rbc_ir::{ExtraHost, Ulimit};
-use rbc_runtime::attest::{Detail, ProvenanceOptions};
+use rbc_runtime::{
+    attest::{Detail, ProvenanceOptions},
+    export::Annotation,
+};
 
 use crate::remote::{self, Remote};
 
@@ -26,36 +29,21 @@ pub fn name_value(text: &str) -> Result<NameValue, String> {
     Ok(NameValue { name: name.to_owned(), value: value.to_owned() })
 }
 
-/// `--annotation`.
+/// `--annotation`: one annotation, in one or more places.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Annotation {
-    pub pair: NameValue,
-    /// Each platform's manifest gets it.
-    pub of_manifest: bool,
-    /// The index gets it, if there is one.
-    pub of_index: bool,
-}
+pub struct Annotations(pub Vec<Annotation>);
 
-/// `[TYPE[,TYPE…]:]NAME=VALUE`, as in buildx.
-pub fn annotation(text: &str) -> Result<Annotation, String> {
-    let name_end = text.find('=').ok_or("want NAME=VALUE, or index:NAME=VALUE")?;
-    let Some((kinds, pair)) = text[..name_end].rfind(':').map(|at| (&text[..at], &text[at + 1..]))
-    else {
-        let pair = name_value(text)?;
-        return Ok(Annotation { pair, of_manifest: true, of_index: false });
+/// Reads `[PLACE[PLATFORM],…:]NAME=VALUE`.
+pub fn annotations(text: &str) -> Result<Annotations, String> {
+    let (key, value) = text.split_once('=').ok_or("want [PLACE:]NAME=VALUE")?;
+    // A name may hold a colon behind its dots.
+    let is_place = |head: &str| !head.contains('.');
+    let (places, name) = match key.split_once(':') {
+        Some((places, name)) if is_place(places) => (places, name),
+        _ => ("manifest", key),
     };
-    let mut annotation =
-        Annotation { pair: name_value(pair)?, of_manifest: false, of_index: false };
-    for kind in kinds.split(',') {
-        match kind {
-            "manifest" => annotation.of_manifest = true,
-            "index" => annotation.of_index = true,
-            other => {
-                return Err(format!("cannot annotate {other:?}: want manifest or index"));
-            }
-        }
-    }
-    Ok(annotation)
+    let at = |place| Annotation::at(place, name, value).map_err(|error| error.to_string());
+    places.split(',').map(at).collect::<Result<_, _>>().map(Annotations)
 }
 
 /// A value of `--call`.
@@ -274,6 +262,7 @@ pub fn provenance(text: &str) -> Result<ProvenanceSpec, String> {
             Some(("builder-id", id)) => options.builder = id.to_owned(),
             // What a step did is always part of its graph; there is no other form than version 1.
             Some(("version", "v1") | ("inline-only", "true" | "false")) => {}
+            Some(("version", _)) => return Err("rbc writes version=v1 only".to_owned()),
             Some(("reproducible", "true" | "false")) => {}
             Some(("disabled", "true")) => wanted = false,
             Some(("disabled", "false")) => {}

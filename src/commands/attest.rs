@@ -35,10 +35,6 @@ impl Attestations {
         out
     }
 
-    pub fn any(&self) -> bool {
-        self.provenance.is_some() || self.sbom
-    }
-
     /// What is stated about each target.
     pub fn predicates(
         &self,

@@ -35,10 +35,7 @@ use super::{
     Failure, Outcome, attest::Attestations, caches, call, compile, debug, graph, push, report,
 };
 use crate::{
-    cli::{
-        BuildArgs, BuildContext, BuildFlags, ContextValue, NameValue, RunArgs, SecretSource,
-        SecretSpec,
-    },
+    cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
     registries, remote, render,
     ssh::Agents,
@@ -147,11 +144,6 @@ fn check(flags: &BuildFlags) -> Outcome {
     let outputs = outputs(flags);
     check_pushes(&outputs, &names(flags)?)?;
     let is_image = |output: &OutputSpec| matches!(output.kind, OutputKind::Image(_));
-    if Attestations::of(flags).any() && !outputs.iter().any(is_image) {
-        return Err(Failure::Usage(
-            "--provenance and --sbom state something in an image, and no output is one".to_owned(),
-        ));
-    }
     caches::check(flags, outputs.iter().any(is_image))?;
     Ok(())
 }
@@ -387,6 +379,7 @@ fn export_one(
     sink: &dyn EventSink,
 ) -> Result<Exported, Failure> {
     let name = match (&output.kind, &output.dest) {
+        (OutputKind::Nothing, _) => return Ok(Exported { root: None, config: None }),
         (OutputKind::Image(Format::Store), _) => "exporting to the local image store".to_owned(),
         (_, Dest::Stdout) => "exporting to standard output".to_owned(),
         (_, Dest::Path(path)) => format!("exporting to {}", path.display()),
@@ -432,18 +425,12 @@ fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
     if outputs.is_empty() || (flags.load && !outputs.iter().any(is_here)) {
         let mut output = OutputSpec::new(OutputKind::Image(Format::Store), Dest::Stdout);
         // Nothing is sent anywhere, so compressing would only cost time.
-        output.compression = Packing::None;
+        output.recipe = Packing::None.into();
         outputs.push(output);
     }
     for output in &mut outputs {
         for annotation in &flags.annotation {
-            let NameValue { name, value } = &annotation.pair;
-            if annotation.of_manifest {
-                output.annotations.insert(name.clone(), value.clone());
-            }
-            if annotation.of_index {
-                output.index_annotations.insert(name.clone(), value.clone());
-            }
+            output.annotations.extend(annotation.0.iter().cloned());
         }
     }
     outputs

@@ -59,7 +59,7 @@ impl Caches<'_> {
         }
         let gathered = travel::of_build(self.store, self.graph, self.options.imports, Mode::Min)?;
         let images = outputs.iter().filter(|output| matches!(output.kind, OutputKind::Image(_)));
-        let mut packings: Vec<Packing> = images.map(|output| output.compression).collect();
+        let mut packings: Vec<Packing> = images.map(|output| output.recipe.packing).collect();
         packings.dedup();
         // Of one image in two compressions, neither is the one that was meant.
         let packing = if let [only] = packings.as_slice() { Some(*only) } else { None };

@@ -32,8 +32,9 @@ pub use report::{Failure, Outcome};
 
 /// Does what fills the state folder, and then evicts what is beyond its limit.
 fn fill(store: &Store, act: impl FnOnce(&Store) -> Outcome) -> Outcome {
+    let limit = state::limit(store, None)?;
     act(store)?;
-    if let Some(limit) = state::limit(store, None)? {
+    if let Some(limit) = limit {
         limit.settle()?;
     }
     Ok(())

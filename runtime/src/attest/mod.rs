@@ -14,7 +14,8 @@ mod statement;
 pub use packages::{Distribution, Ecosystem, Package, PackageError, packages};
 pub use provenance::{Detail, ProvenanceOptions, provenance};
 pub use spdx::sbom;
-pub(crate) use statement::Attestation;
+pub use statement::AttestationForm;
+pub(crate) use statement::{ABOUT, Attestation, MAX_STATEMENT, statement};
 
 /// Predicate type of SLSA provenance.
 pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";

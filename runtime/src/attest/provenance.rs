@@ -14,6 +14,9 @@ use crate::image::Reference;
 /// What the other fields of rbc's provenance mean.
 const BUILD_TYPE: &str = "urn:rbc:build-graph:v1";
 
+/// Who built it, if nobody says: SLSA wants a URI in any case.
+const BUILDER: &str = "urn:rbc:unnamed-builder";
+
 /// How much is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Detail {
@@ -76,19 +79,17 @@ pub fn provenance(graph: &Graph, target: &Target, options: &ProvenanceOptions) -
         },
         "runDetails": {
             "builder": {
-                "id": options.builder,
+                "id": if options.builder.is_empty() { BUILDER } else { &options.builder },
                 "version": { "rbc": env!("CARGO_PKG_VERSION") },
             },
             "metadata": {
                 "invocationId": target.digest().to_string(),
-                "https://mobyproject.org/buildkit@v1#hermetic": is_hermetic,
-                "https://mobyproject.org/buildkit@v1#completeness": {
-                    "parameters": options.detail == Detail::Max,
-                    "environment": true,
+                "buildkit_hermetic": is_hermetic,
+                "buildkit_completeness": {
+                    "request": options.detail == Detail::Max,
                     // Folders of the user's machine are known by their content, not by a place.
-                    "materials": is_hermetic && facts.contexts.is_empty(),
+                    "resolvedDependencies": is_hermetic && facts.contexts.is_empty(),
                 },
-                "https://mobyproject.org/buildkit@v1#reproducible": false,
             },
         },
     });

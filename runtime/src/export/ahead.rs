@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use super::{OutputKind, OutputSpec, blob};
 use crate::{
-    layer::Packing,
+    layer::Recipe,
     registry::Stop,
     store::{LayerId, Store},
 };
@@ -24,7 +24,7 @@ const LOWEST_PRIORITY: i32 = 19;
 /// Layers waiting to be packed.
 pub struct Ahead<'a> {
     store: &'a Store,
-    packings: Vec<Packing>,
+    recipes: Vec<Recipe>,
     epoch: Option<i64>,
     stop: Stop,
     queue: Mutex<Queue>,
@@ -44,20 +44,20 @@ impl<'a> Ahead<'a> {
     /// For these outputs under a `SOURCE_DATE_EPOCH`. What is being packed when `stop` is asked
     /// for is dropped.
     pub fn new(store: &'a Store, outputs: &[OutputSpec], epoch: Option<i64>, stop: Stop) -> Self {
-        let mut packings = Vec::new();
+        let mut recipes = Vec::new();
         for output in outputs {
             let is_image = matches!(output.kind, OutputKind::Image(_));
-            if is_image && !packings.contains(&output.compression) {
-                packings.push(output.compression);
+            if is_image && !recipes.contains(&output.recipe) {
+                recipes.push(output.recipe);
             }
         }
         let (queue, changed) = (Mutex::default(), Condvar::new());
-        Self { store, packings, epoch, stop, queue, changed }
+        Self { store, recipes, epoch, stop, queue, changed }
     }
 
     /// Tells of a layer that the image will contain. Layers of base images have blobs already.
     pub fn add(&self, layer: &LayerId) {
-        if !layer.is_of_image() && !self.packings.is_empty() {
+        if !layer.is_of_image() && !self.recipes.is_empty() {
             self.queue().waiting.push_back(layer.clone());
             self.changed.notify_one();
         }
@@ -97,10 +97,10 @@ impl<'a> Ahead<'a> {
                 self.lower(pool);
             }
             let Some(pool) = &pool else { return };
-            for &packing in &self.packings {
+            for &recipe in &self.recipes {
                 // A failure will come again in the export, which tells of it.
                 let _ =
-                    pool.install(|| blob::own(self.store, &layer, packing, self.epoch, &self.stop));
+                    pool.install(|| blob::own(self.store, &layer, recipe, self.epoch, &self.stop));
             }
         }
     }
@@ -148,7 +148,10 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::export::{Dest, Format};
+    use crate::{
+        export::{Dest, Format},
+        layer::Packing,
+    };
 
     fn store_with_layer() -> (tempfile::TempDir, Store, LayerId) {
         let dir = tempfile::tempdir().expect("folder");
@@ -164,14 +167,14 @@ mod tests {
 
     fn gzip() -> [OutputSpec; 1] {
         let output = OutputSpec::new(OutputKind::Image(Format::Oci), Dest::Stdout);
-        [OutputSpec { compression: Packing::Gzip, ..output }]
+        [OutputSpec { recipe: Packing::Gzip.into(), ..output }]
     }
 
     #[test]
     fn a_layer_is_packed_while_the_build_runs() {
         let (_dir, store, id) = store_with_layer();
         let ahead = Ahead::new(&store, &gzip(), None, Stop::default());
-        let known = || store.layer_blob(&id, Packing::Gzip.recipe(), None).expect("index");
+        let known = || store.layer_blob(&id, &Recipe::default().name(), None).expect("index");
         let early = ahead.during(|| {
             ahead.add(&id);
             // Hangs if nothing is packed before the build has ended.
@@ -182,7 +185,7 @@ mod tests {
                 std::thread::yield_now();
             }
         });
-        let late = blob::own(&store, &id, Packing::Gzip, None, &Stop::default());
+        let late = blob::own(&store, &id, Recipe::default(), None, &Stop::default());
         assert_eq!(late.expect("packed"), early);
     }
 
@@ -190,7 +193,7 @@ mod tests {
     fn nothing_is_packed_after_a_stop() {
         let (_dir, store, id) = store_with_layer();
         let stop = Stop::when(|| true);
-        let packed = blob::own(&store, &id, Packing::Gzip, None, &stop);
+        let packed = blob::own(&store, &id, Recipe::default(), None, &stop);
         assert!(matches!(packed, Err(crate::export::ExportError::Stopped)), "{packed:?}");
         assert!(store.blobs().list().expect("blobs").is_empty());
     }

@@ -1,11 +1,10 @@
 //! From targets to manifests: configs, image manifests, and an index for several platforms.
 
-use std::collections::BTreeMap;
-
 use rbc_ir::Digest;
 
 use super::{
-    Bundle, ExportError, ExportOptions, MediaTypes, Naming, OutputSpec, Target,
+    AnnotationPlace, Bundle, ExportError, ExportOptions, Format, MediaTypes, Naming, OutputKind,
+    OutputSpec, Target,
     blob::{self, LayerBlob},
     bundle::to_json,
 };
@@ -58,11 +57,23 @@ pub(super) fn image(
     let mut attestations = Vec::new();
     for (at, target) in targets.iter().enumerate() {
         let predicates = options.predicates.get(at).map(Vec::as_slice).unwrap_or_default();
-        let about = descriptors[at].digest;
-        if let Some(made) = Attestation::of(&about, &target.platform, names, predicates) {
+        let form = output.attestations;
+        let made = Attestation::of(&descriptors[at], &target.platform, names, predicates, form);
+        if let Some(made) = made {
             descriptors.push(made.descriptor);
             attestations.extend(made.documents);
         }
+    }
+    let is_docker_archive = output.kind == OutputKind::Image(Format::Docker);
+    match (attestations.is_empty(), output.media_types) {
+        (false, _) if is_docker_archive => return Err(ExportError::NoAttestations("type=docker")),
+        (false, MediaTypes::Docker) => {
+            return Err(ExportError::NoAttestations("oci-mediatypes=false"));
+        }
+        _ => {}
+    }
+    if descriptors.len() == 1 && output.annotates_index() {
+        return Err(ExportError::NoIndex);
     }
     let (root, index) = match <[Descriptor; 1]>::try_from(descriptors) {
         Ok([only]) => (Descriptor { platform: None, ..only }, None),
@@ -75,9 +86,10 @@ pub(super) fn image(
                 schema_version: 2,
                 media_type: Some(kind.to_owned()),
                 manifests: several,
-                annotations: some_pairs(&output.index_annotations),
+                annotations: output.annotations_of(AnnotationPlace::Index, None),
             });
-            (Descriptor::of(kind, &json), Some(json))
+            let annotations = output.annotations_of(AnnotationPlace::IndexDescriptor, None);
+            (Descriptor { annotations, ..Descriptor::of(kind, &json) }, Some(json))
         }
     };
     Ok(Assembled { root, created, platforms, attestations, index })
@@ -106,9 +118,11 @@ fn one(
         media_type: Some(manifest_type.to_owned()),
         config: config_descriptor.clone(),
         layers: layers.clone(),
-        annotations: some_pairs(&output.annotations),
+        annotations: output.annotations_of(AnnotationPlace::Manifest, Some(&target.platform)),
     });
+    let place = AnnotationPlace::ManifestDescriptor;
     let descriptor = Descriptor {
+        annotations: output.annotations_of(place, Some(&target.platform)),
         platform: Some(PlatformJson::from(&target.platform)),
         ..Descriptor::of(manifest_type, &manifest)
     };
@@ -123,11 +137,6 @@ impl Assembled {
             [only] => Some(only.config_digest),
             _ => None,
         }
-    }
-
-    /// Whether there are statements about it.
-    pub(super) fn is_attested(&self) -> bool {
-        !self.attestations.is_empty()
     }
 
     /// Stores configs, manifests and the index.
@@ -166,10 +175,6 @@ fn add_cache(config: &mut Vec<u8>, cache: &[u8]) {
         config.extend_from_slice(cache);
         config.push(b'}');
     }
-}
-
-fn some_pairs(pairs: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
-    (!pairs.is_empty()).then(|| pairs.clone())
 }
 
 /// Seconds since the epoch as RFC 3339 in UTC.

@@ -15,7 +15,7 @@ use super::{ExportError, ExportOptions, MediaTypes, OutputSpec, Target, spec::Ba
 use crate::{
     archive,
     image::{self, Descriptor, ImageError, media_type},
-    layer::{self, Packer, Packing},
+    layer::{self, Packer, Packing, Recipe},
     registry::Stop,
     store::{LayerId, Store},
 };
@@ -76,8 +76,8 @@ pub(super) fn of_targets(
             let blob = match options.origins.0.get(id) {
                 Some(origin) => base(store, id, origin, output, &options.stop)?,
                 None => {
-                    let found = own(store, id, output.compression, options.epoch, &options.stop)?;
-                    layer_blob(found, output.compression, output.media_types)
+                    let found = own(store, id, output.recipe, options.epoch, &options.stop)?;
+                    layer_blob(found, output.recipe.packing, output.media_types)
                 }
             };
             Ok((id.clone(), blob))
@@ -96,26 +96,26 @@ pub(super) fn base(
     let Origin { descriptor, diff_id } = origin;
     let blob = descriptor.digest;
     let now = compression_of(&descriptor.media_type);
-    if output.base_layers == BaseLayers::Keep || now == output.compression {
+    if output.base_layers == BaseLayers::Keep || now == output.recipe.packing {
         if !store.blobs().has(&blob) {
             return Err(ExportError::BaseLayerGone { blob });
         }
         let found = (descriptor.digest, descriptor.size, *diff_id);
         return Ok(layer_blob(found, now, output.media_types));
     }
-    let key = again(output.compression);
+    let key = again(output.recipe);
     let found = match store.layer_blob(id, &key, None)? {
         Some(found) => found,
         None => {
-            let found = match made_of(store, diff_id, output.compression)? {
+            let found = match made_of(store, diff_id, output.recipe)? {
                 Some(found) => found,
-                None => pack_again(store, id, origin, output.compression, stop)?,
+                None => pack_again(store, id, origin, output.recipe, stop)?,
             };
             store.put_layer_blob(id, &key, None, found)?;
             found
         }
     };
-    Ok(layer_blob(found, output.compression, output.media_types))
+    Ok(layer_blob(found, output.recipe.packing, output.media_types))
 }
 
 /// Unpacks a blob and compresses it in another way.
@@ -123,13 +123,13 @@ fn pack_again(
     store: &Store,
     id: &LayerId,
     Origin { descriptor, diff_id }: &Origin,
-    packing: Packing,
+    recipe: Recipe,
     stop: &Stop,
 ) -> Result<(Digest, u64, Digest), ExportError> {
     let blob = descriptor.digest;
     let failed = |error: io::Error| failed(id, &error);
     let mut plain = archive::decompress(store.blobs().open(&blob)?).map_err(failed)?;
-    let made = pack(store, id, packing, stop, |out| image::copy(&mut plain, out).map(drop))?;
+    let made = pack(store, id, recipe, stop, |out| image::copy(&mut plain, out).map(drop))?;
     if made.2 != *diff_id {
         return Err(ImageError::WrongDiffId { blob, want: *diff_id, got: made.2 }.into());
     }
@@ -140,31 +140,31 @@ fn pack_again(
 pub(crate) fn own(
     store: &Store,
     id: &LayerId,
-    packing: Packing,
+    recipe: Recipe,
     epoch: Option<i64>,
     stop: &Stop,
 ) -> Result<(Digest, u64, Digest), ExportError> {
-    if let Some(found) = store.layer_blob(id, packing.recipe(), epoch)? {
+    if let Some(found) = store.layer_blob(id, &recipe.name(), epoch)? {
         return Ok(found);
     }
     if let Some(diff_id) = store.layer_diff_id(id, epoch)?
-        && let Some(found) = made_of(store, &diff_id, packing)?
+        && let Some(found) = made_of(store, &diff_id, recipe)?
     {
-        store.put_layer_blob(id, packing.recipe(), epoch, found)?;
+        store.put_layer_blob(id, &recipe.name(), epoch, found)?;
         return Ok(found);
     }
     let dir = store.layer_dir(id);
     let options = layer::TarOptions { source_date_epoch: epoch };
-    let made = pack(store, id, packing, stop, |out| {
+    let made = pack(store, id, recipe, stop, |out| {
         layer::write_tar(&dir, out, &options).map_err(io::Error::other)
     })?;
-    store.put_layer_blob(id, packing.recipe(), epoch, made)?;
+    store.put_layer_blob(id, &recipe.name(), epoch, made)?;
     Ok(made)
 }
 
 /// What the index calls the blob of another image's layer that was packed again.
-fn again(packing: Packing) -> String {
-    format!("again-{}", packing.recipe())
+fn again(recipe: Recipe) -> String {
+    format!("again-{}", recipe.name())
 }
 
 /// What was made of the same tar in the same way earlier, for this layer under another name or for
@@ -172,9 +172,9 @@ fn again(packing: Packing) -> String {
 fn made_of(
     store: &Store,
     diff_id: &Digest,
-    packing: Packing,
+    recipe: Recipe,
 ) -> Result<Option<(Digest, u64, Digest)>, ExportError> {
-    let found = store.packed_tar(diff_id, [packing.recipe(), &again(packing)])?;
+    let found = store.packed_tar(diff_id, [&recipe.name(), &again(recipe)])?;
     Ok(found.map(|(digest, size)| (digest, size, *diff_id)))
 }
 
@@ -182,7 +182,7 @@ fn made_of(
 fn pack(
     store: &Store,
     id: &LayerId,
-    packing: Packing,
+    recipe: Recipe,
     stop: &Stop,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(Digest, u64, Digest), ExportError> {
@@ -191,7 +191,7 @@ fn pack(
         false => failed(id, &error),
     };
     let mut blob = store.blobs().writer()?;
-    if packing == Packing::None {
+    if recipe.packing == Packing::None {
         // The blob is the tar, which need not be hashed twice.
         let mut out = gathering(&mut blob, stop);
         fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
@@ -199,7 +199,7 @@ fn pack(
         let (digest, size) = blob.finish(None)?;
         return Ok((digest, size, digest));
     }
-    let packer = Packer::new(blob, packing).map_err(failed)?;
+    let packer = Packer::new(blob, recipe).map_err(failed)?;
     let mut out = gathering(packer, stop);
     fill(&mut out).map_err(failed)?;
     let packer = out.into_inner().map_err(|e| failed(e.into_error()))?.out;
@@ -293,7 +293,9 @@ mod tests {
     fn what_was_compressed_is_not_compressed_again() {
         let dir = tempfile::tempdir().expect("folder");
         let store = Store::open(dir.path()).expect("store");
-        let own = |id, packing| own(&store, id, packing, None, &Stop::default()).expect("packed");
+        let own = |id, packing: Packing| {
+            own(&store, id, packing.into(), None, &Stop::default()).expect("packed")
+        };
         // A blob that is written again is another file.
         let file = |digest| fs::metadata(store.blobs().path(&digest)).expect("blob").ino();
         let one = layer(&store, "the same");

@@ -29,11 +29,15 @@ pub enum ExportError {
     /// A Docker archive holds one platform only.
     #[error("type=docker cannot hold several platforms: use type=oci, or give one --platform")]
     OnePlatformOnly,
-    /// A Docker archive holds no statements about its image.
+    /// What was asked for holds no statements about its image.
+    #[error("{0} cannot hold attestations: leave it out, or --provenance and --sbom")]
+    NoAttestations(&'static str),
+    /// Annotations of an index for an image of one platform.
     #[error(
-        "type=docker cannot hold attestations: use type=oci, or leave out --provenance and --sbom"
+        "annotations of the index need an index, which an image for one platform does not have: \
+         annotate the manifest, or give several platforms"
     )]
-    NoAttestations,
+    NoIndex,
     /// Several platforms would be written over each other.
     #[error("several platforms cannot share one folder: leave out platform-split=false")]
     PlatformsMix,

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::ExportError;
+use super::{ExportError, statements::StatementFile};
 use crate::{
     layer::{self, BLOCK, Head},
     tree::{Entry, Kind, LayerStack, SourceTree},
@@ -26,15 +26,22 @@ impl Times {
     pub(super) fn of(&self, entry: &Entry) -> i64 {
         let (seconds, nanoseconds) = entry.mtime;
         if nanoseconds == layer::MADE_NSEC {
-            return self.epoch.unwrap_or(layer::DEFAULT_EPOCH);
+            return self.of_made();
         }
         self.epoch.map_or(seconds, |epoch| seconds.min(epoch))
     }
+
+    /// The time of what the build itself made.
+    pub(super) fn of_made(&self) -> i64 {
+        self.epoch.unwrap_or(layer::DEFAULT_EPOCH)
+    }
 }
 
-/// Writes one tar with the files of all trees, each below its folder (empty: the top).
+/// Writes one tar with the files of all trees, each below its folder (empty: the top), and behind
+/// them what is stated about them.
 pub(super) fn write_tar(
     trees: &[(String, LayerStack)],
+    documents: &[Vec<StatementFile>],
     out: &mut dyn Write,
     times: &Times,
 ) -> Result<(), ExportError> {
@@ -50,6 +57,12 @@ pub(super) fn write_tar(
             let first = linked(&mut links, &name, entry);
             put(out, tree, &name, path, entry, first.as_deref(), times)
         })?;
+    }
+    for ((folder, _), documents) in trees.iter().zip(documents) {
+        for document in documents {
+            let name = Path::new(folder).join(&document.name);
+            put_document(out, &name, &document.json, times)?;
+        }
     }
     out.write_all(&[0; 1024]).map_err(ExportError::write("the tar"))
 }
@@ -161,6 +174,33 @@ fn put(
     Ok(())
 }
 
+/// Writes a file that is in no tree.
+fn put_document(
+    out: &mut dyn Write,
+    name: &Path,
+    content: &[u8],
+    times: &Times,
+) -> Result<(), ExportError> {
+    let size = content.len() as u64;
+    let head = Head {
+        name: name.as_os_str().as_bytes().to_vec(),
+        kind: b'0',
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        size,
+        mtime: times.of_made(),
+        link: Vec::new(),
+        device: None,
+        xattrs: Vec::new(),
+    };
+    let padding = (size.next_multiple_of(BLOCK) - size) as usize;
+    out.write_all(&head.encode())
+        .and_then(|()| out.write_all(content))
+        .and_then(|()| out.write_all(&[0; BLOCK as usize][..padding]))
+        .map_err(ExportError::write("the tar"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::MetadataExt};
@@ -188,7 +228,7 @@ mod tests {
         fs::write(layer.join("z".repeat(150)), "").expect("write");
         let trees = [(String::new(), LayerStack::new(vec![layer.clone()]))];
         let mut bytes = Vec::new();
-        write_tar(&trees, &mut bytes, &Times { epoch: Some(5) }).expect("tar");
+        write_tar(&trees, &[], &mut bytes, &Times { epoch: Some(5) }).expect("tar");
         let uid = fs::metadata(&layer).expect("metadata").uid();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let mut seen = Vec::new();

@@ -22,8 +22,10 @@ use rustix::{
 
 use super::{
     ExportError,
+    dest::write_file,
     files::{Times, each, linked},
     staged::{Staged, put_in_place, temporary_name},
+    statements::StatementFile,
 };
 use crate::{
     registry::Stop,
@@ -60,6 +62,22 @@ pub(super) fn write(
         fs::set_permissions(place, Permissions::from_mode(*mode))
             .and_then(|()| set_mtime(place, *mtime))
             .map_err(ExportError::write(place))?;
+    }
+    Ok(())
+}
+
+/// Writes what is stated about the files of a folder beside them.
+pub(super) fn write_documents(
+    documents: &[StatementFile],
+    dest: &Path,
+    times: &Times,
+) -> Result<(), ExportError> {
+    for document in documents {
+        let place = dest.join(&document.name);
+        write_file(&place, |out| {
+            out.write_all(&document.json).map_err(ExportError::write(&place))
+        })?;
+        set_mtime(&place, times.of_made()).map_err(ExportError::write(&place))?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod folder;
 mod repack;
 mod spec;
 mod staged;
+mod statements;
 
 use std::io::Write;
 
@@ -29,9 +30,10 @@ pub(crate) use bundle::{Bundle, Naming, to_json};
 pub(crate) use dest::Sink;
 pub use error::ExportError;
 pub use repack::{Repacking, repack};
-pub(crate) use spec::split_csv;
+pub(crate) use spec::csv::split as split_csv;
 pub use spec::{
-    BaseLayers, Dest, Format, MediaTypes, OutputKind, OutputSpec, OutputSpecError, Packaging, Push,
+    Annotation, AnnotationError, AnnotationPlace, BaseLayers, Dest, Format, MediaTypes, OutputKind,
+    OutputSpec, OutputSpecError, Packaging, Push,
 };
 
 use crate::{
@@ -147,9 +149,6 @@ fn write(
                     if format == Format::Docker && targets.len() > 1 {
                         return Err(ExportError::OnePlatformOnly);
                     }
-                    if format == Format::Docker && image.is_attested() {
-                        return Err(ExportError::NoAttestations);
-                    }
                     let naming = Naming { names: names.clone(), created: image.created.clone() };
                     let mut bundle = Bundle::default();
                     image.add_to(&mut bundle, &naming);
@@ -166,11 +165,18 @@ fn write(
             }
             Ok(exported)
         }
+        OutputKind::Nothing => Ok(Exported { root: None, config: None }),
         OutputKind::Tar | OutputKind::Local => {
             let split = output.platform_split.unwrap_or(targets.len() > 1);
             let times = files::Times { epoch: options.epoch };
             if !split && targets.len() > 1 {
                 return Err(ExportError::PlatformsMix);
+            }
+            let mut documents = Vec::new();
+            for (at, target) in targets.iter().enumerate() {
+                let predicates = options.predicates.get(at).map(Vec::as_slice).unwrap_or_default();
+                let prefix = &output.attestation_prefix;
+                documents.push(statements::of_files(&files(target), predicates, prefix)?);
             }
             let trees: Vec<(String, LayerStack)> = targets
                 .iter()
@@ -182,15 +188,17 @@ fn write(
             if output.kind == OutputKind::Tar {
                 Sink::write(&output.dest, |out| {
                     let mut out = gathering(out, &options.stop);
-                    files::write_tar(&trees, &mut out, &times)?;
+                    files::write_tar(&trees, &documents, &mut out, &times)?;
                     out.flush().map_err(ExportError::write("the archive"))
                 })?;
             } else {
                 let Dest::Path(dest) = &output.dest else {
                     return Err(ExportError::FolderToStdout);
                 };
-                for (folder, tree) in &trees {
-                    folder::write(tree, &dest.join(folder), &times, &options.stop)?;
+                for ((folder, tree), documents) in trees.iter().zip(&documents) {
+                    let dest = dest.join(folder);
+                    folder::write(tree, &dest, &times, &options.stop)?;
+                    folder::write_documents(documents, &dest, &times)?;
                 }
             }
             Ok(Exported { root: None, config: None })
@@ -205,7 +213,7 @@ pub fn export_files(tree: LayerStack, dest: &Dest) -> Result<(), ExportError> {
         Dest::Path(folder) => folder::write(&tree, folder, &times, &Stop::default()),
         Dest::Stdout => {
             let trees = [(String::new(), tree)];
-            Sink::write(dest, |out| files::write_tar(&trees, out, &times))
+            Sink::write(dest, |out| files::write_tar(&trees, &[], out, &times))
         }
     }
 }

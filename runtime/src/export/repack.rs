@@ -3,25 +3,23 @@
 
 use rayon::prelude::*;
 use rbc_ir::Digest;
+use serde_json::{Value, json};
 
 use super::{
     ExportError, MediaTypes, Origin, OutputKind, OutputSpec,
     blob::{base, compression_of},
-    bundle::to_json,
     spec::{BaseLayers, Dest, Format},
 };
 use crate::{
+    attest::{ABOUT, Attestation, MAX_STATEMENT},
     image::{
-        ConfigFacts, Descriptor, Document, Documents, ImageError, Index, MAX_CONFIG, MAX_MANIFEST,
+        ConfigFacts, Descriptor, Document, Documents, ImageError, MAX_CONFIG, MAX_MANIFEST,
         Manifest, describe, media_type, store_manifest,
     },
     layer::Packing,
     registry::Stop,
     store::{LayerId, Store},
 };
-
-/// Annotation of an attestation with the digest of the image that it is about.
-const ABOUT: &str = "vnd.docker.reference.digest";
 
 /// What is packed again, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub fn repack(store: &Store, root: &Digest, repacking: Repacking) -> Result<Dige
     let bytes = store.document(&descriptor, MAX_MANIFEST)?;
     match Document::parse(&bytes, "", root)? {
         Document::Manifest(manifest) => {
-            let descriptor = one(store, &descriptor, manifest, repacking)?;
+            let descriptor = one(store, &descriptor, &bytes, manifest, repacking)?;
             Ok(descriptor.digest)
         }
         Document::Index(index) => {
@@ -51,15 +49,13 @@ pub fn repack(store: &Store, root: &Digest, repacking: Repacking) -> Result<Dige
             for child in &index.manifests {
                 let mut changed = child.clone();
                 let is_image = !child.is_attestation() && store.blobs().has(&child.digest);
-                if is_image
-                    && let Document::Manifest(manifest) = Document::parse(
-                        &store.document(child, MAX_MANIFEST)?,
-                        &child.media_type,
-                        &child.digest,
-                    )?
-                {
-                    changed = one(store, child, manifest, repacking)?;
-                    renamed.push((child.digest.to_string(), changed.digest.to_string()));
+                if is_image {
+                    let bytes = store.document(child, MAX_MANIFEST)?;
+                    let document = Document::parse(&bytes, &child.media_type, &child.digest)?;
+                    if let Document::Manifest(manifest) = document {
+                        changed = one(store, child, &bytes, manifest, repacking)?;
+                        renamed.push((child.digest.to_string(), changed.clone()));
+                    }
                 }
                 manifests.push(changed);
             }
@@ -67,15 +63,56 @@ pub fn repack(store: &Store, root: &Digest, repacking: Repacking) -> Result<Dige
                 return Ok(*root);
             }
             for child in &mut manifests {
-                if let Some(about) = child.annotations.as_mut().and_then(|all| all.get_mut(ABOUT))
-                    && let Some((_, now)) = renamed.iter().find(|(before, _)| before == about)
-                {
-                    about.clone_from(now);
+                let about = child.annotation(ABOUT).map(str::to_owned);
+                let now = renamed.iter().find(|(before, _)| Some(before) == about.as_ref());
+                if let Some((before, now)) = now {
+                    *child = restate(store, child, before, now)?;
                 }
             }
             let kind = index.media_type.clone().unwrap_or_else(|| media_type::INDEX.to_owned());
-            let json = to_json(&Index { manifests, ..index });
-            Ok(store_manifest(store, &kind, &json)?.digest)
+            let mut json: Value = parse(&bytes, root)?;
+            put_descriptors(&mut json["manifests"], &manifests);
+            Ok(store_manifest(store, &kind, json.to_string().as_bytes())?.digest)
+        }
+    }
+}
+
+/// The entry of a manifest of statements after the image that it is about has changed.
+fn restate(
+    store: &Store,
+    child: &Descriptor,
+    before: &str,
+    now: &Descriptor,
+) -> Result<Descriptor, ExportError> {
+    let mut changed = child.clone();
+    if store.blobs().has(&child.digest) {
+        let bytes = store.document(child, MAX_MANIFEST)?;
+        let read = |statement: &Descriptor| store.document(statement, MAX_STATEMENT).ok();
+        if let Some(made) = Attestation::moved(&bytes, &read, before, now) {
+            for document in &made.documents {
+                store.blobs().write(document)?;
+            }
+            (changed.digest, changed.size) = (made.descriptor.digest, made.descriptor.size);
+        }
+    }
+    if let Some(about) = changed.annotations.as_mut().and_then(|all| all.get_mut(ABOUT)) {
+        *about = now.digest.to_string();
+    }
+    Ok(changed)
+}
+
+fn parse(bytes: &[u8], digest: &Digest) -> Result<Value, ImageError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| ImageError::BadManifest { digest: *digest, reason: error.to_string() })
+}
+
+/// Puts what is new of descriptors into the list that they were read from; what rbc does not know of
+/// (`urls`, `data`, `artifactType`) stays.
+fn put_descriptors(list: &mut Value, descriptors: &[Descriptor]) {
+    let Value::Array(list) = list else { return };
+    for (old, new) in list.iter_mut().zip(descriptors) {
+        if let (Value::Object(old), Value::Object(new)) = (old, json!(new)) {
+            old.extend(new);
         }
     }
 }
@@ -84,13 +121,14 @@ pub fn repack(store: &Store, root: &Digest, repacking: Repacking) -> Result<Dige
 fn one(
     store: &Store,
     descriptor: &Descriptor,
+    bytes: &[u8],
     manifest: Manifest,
     repacking: Repacking,
 ) -> Result<Descriptor, ExportError> {
     let Repacking { compression, compressed } = repacking;
     let kind = manifest.media_type.clone().unwrap_or_else(|| media_type::MANIFEST.to_owned());
     let output = OutputSpec {
-        compression,
+        recipe: compression.into(),
         base_layers: BaseLayers::Recompress,
         media_types: match kind.as_str() {
             media_type::DOCKER_MANIFEST => MediaTypes::Docker,
@@ -121,7 +159,8 @@ fn one(
     if layers == manifest.layers {
         return Ok(descriptor.clone());
     }
-    let json = to_json(&Manifest { layers, ..manifest });
-    let made = store_manifest(store, &kind, &json)?;
+    let mut json = parse(bytes, &descriptor.digest)?;
+    put_descriptors(&mut json["layers"], &layers);
+    let made = store_manifest(store, &kind, json.to_string().as_bytes())?;
     Ok(Descriptor { digest: made.digest, size: made.size, ..descriptor.clone() })
 }

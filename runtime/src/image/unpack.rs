@@ -78,7 +78,7 @@ pub(crate) fn unpack_blob(
     let file = store.blobs().open(&blob)?;
     let mut input =
         Checked { input: BufReader::with_capacity(256 << 10, file), hash: sha2::Sha256::new() };
-    let applied = apply(&mut input, dir, &blob);
+    let applied = apply(&mut input, dir, &blob, store.largest_layer());
     // What is wrong with a damaged blob is its digest, whatever the tar reader made of it.
     let got = input.finish().map_err(ImageError::io(store.blobs().path(&blob)))?;
     if got != blob {
@@ -92,8 +92,13 @@ pub(crate) fn unpack_blob(
     Ok(())
 }
 
-fn apply(input: &mut (dyn Read + Send), dir: &Path, blob: &Digest) -> Result<Digest, ImageError> {
-    let applied = layer::apply_tar(input, dir);
+fn apply(
+    input: &mut (dyn Read + Send),
+    dir: &Path,
+    blob: &Digest,
+    most: u64,
+) -> Result<Digest, ImageError> {
+    let applied = layer::apply_tar_within(input, dir, most);
     applied
         .map(|applied| applied.diff_id)
         .map_err(|error| ImageError::Layer { blob: *blob, reason: error.to_string() })

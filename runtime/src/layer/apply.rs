@@ -46,8 +46,18 @@ pub struct Applied {
 /// For a damaged tar and for entries that no layer can have. What was unpacked so far stays, so
 /// `dir` should be a temporary folder.
 pub fn apply_tar(input: impl Read + Send, dir: &Path) -> Result<Applied, LayerError> {
+    apply_tar_within(input, dir, u64::MAX)
+}
+
+/// The same for a tar that must not unpack to more than so many bytes: a few bytes of a stranger can
+/// stand for a full disk.
+pub fn apply_tar_within(
+    input: impl Read + Send,
+    dir: &Path,
+    most: u64,
+) -> Result<Applied, LayerError> {
     let plain = archive::decompress(input).map_err(ArchiveError::from)?;
-    let mut plain = Hashed { input: plain, hash: sha2::Sha256::new(), size: 0 };
+    let mut plain = Hashed { input: plain, hash: sha2::Sha256::new(), size: 0, most };
     let mut unpacker = Unpacker {
         root: dir.to_owned(),
         folders: HashMap::new(),
@@ -71,6 +81,7 @@ struct Hashed<R> {
     input: R,
     hash: sha2::Sha256,
     size: u64,
+    most: u64,
 }
 
 impl<R: Read> Read for Hashed<R> {
@@ -78,6 +89,12 @@ impl<R: Read> Read for Hashed<R> {
         let n = self.input.read(buffer)?;
         self.hash.update(&buffer[..n]);
         self.size += n as u64;
+        if self.size > self.most {
+            return Err(io::Error::other(format!(
+                "it unpacks to more than the {} bytes that the state folder may take (max-size)",
+                self.most
+            )));
+        }
         Ok(n)
     }
 }

@@ -25,10 +25,10 @@ use std::{
 
 use rbc_ir::Digest;
 
-pub use apply::{Applied, apply_tar};
+pub use apply::{Applied, apply_tar, apply_tar_within};
 pub use commit::{Size, Started, commit};
 pub(crate) use header::{BLOCK, Head};
-pub use pack::{Packed, Packer, Packing};
+pub use pack::{Packed, Packer, Packing, Recipe};
 pub use same::same_layer;
 pub use survey::{Duplicate, LayerSurvey, Lost, Survey, shown, survey, survey_one};
 pub use usage::{SharedFile, Usage};

@@ -18,9 +18,9 @@ use sha2::Digest as _;
 /// Plain bytes in one block of gzip: large enough that starting anew costs less than a percent.
 const BLOCK: usize = 1 << 20;
 /// libdeflate's level: the quickest. It packs programs about as well as zlib's level 3.
-const GZIP_LEVEL: i32 = 1;
+const GZIP_LEVEL: u8 = 1;
 /// zstd's usual level.
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: u8 = 3;
 /// Plain bytes that one thread of zstd gets at a time. What it takes of its own accord, four windows,
 /// costs much memory for less than a percent.
 const ZSTD_JOB: u32 = 1 << 20;
@@ -49,16 +49,6 @@ impl Packing {
         }
     }
 
-    /// Name of the way in which exactly these bytes are made, level and blocks included. What was
-    /// made in another way is made anew rather than mistaken for it.
-    pub fn recipe(self) -> &'static str {
-        match self {
-            Self::None => "uncompressed",
-            Self::Gzip => "gzip-libdeflate-1-1m",
-            Self::Zstd => "zstd-3-1m",
-        }
-    }
-
     /// Media type of a layer so packed (OCI image-spec, layer.md).
     pub fn media_type(self) -> &'static str {
         match self {
@@ -66,6 +56,42 @@ impl Packing {
             Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
             Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
+    }
+}
+
+/// A way to compress that makes the same bytes every time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Recipe {
+    /// The form.
+    pub packing: Packing,
+    /// How hard to try: 0 to 9 for gzip, 0 to 22 for zstd; `None` for the usual level.
+    pub level: Option<u8>,
+}
+
+impl Recipe {
+    /// Its name in the index, with everything that the bytes depend on. What was made in another way
+    /// is made anew rather than mistaken for it.
+    pub fn name(self) -> String {
+        match self.packing {
+            Packing::None => "uncompressed".to_owned(),
+            Packing::Gzip => format!("gzip-libdeflate-{}-1m", self.level()),
+            Packing::Zstd => format!("zstd-{}-1m", self.level()),
+        }
+    }
+
+    fn level(self) -> u8 {
+        match (self.level, self.packing) {
+            // Zero is zstd's word for its usual level.
+            (None | Some(0), Packing::Zstd) => ZSTD_LEVEL,
+            (Some(level), _) => level,
+            (None, _) => GZIP_LEVEL,
+        }
+    }
+}
+
+impl From<Packing> for Recipe {
+    fn from(packing: Packing) -> Self {
+        Self { packing, level: None }
     }
 }
 
@@ -93,17 +119,19 @@ enum Form<W: Write> {
 
 impl<W: Write> Packer<W> {
     /// A packer that writes to `out`.
-    pub fn new(out: W, packing: Packing) -> io::Result<Self> {
-        let form = match packing {
+    pub fn new(out: W, recipe: impl Into<Recipe>) -> io::Result<Self> {
+        let recipe = recipe.into();
+        let form = match recipe.packing {
             Packing::None => Form::None(out),
             Packing::Gzip => Form::Gzip(Gzip {
                 out,
                 block: Vec::with_capacity(BLOCK),
                 ahead: VecDeque::new(),
                 began: false,
+                level: recipe.level(),
             }),
             Packing::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?;
+                let mut encoder = zstd::stream::write::Encoder::new(out, recipe.level().into())?;
                 // Never none: without workers the stream is not cut into jobs at all.
                 encoder.multithread(threads() as u32)?;
                 encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
@@ -150,6 +178,7 @@ struct Gzip<W> {
     /// Blocks being compressed, first first.
     ahead: VecDeque<mpsc::Receiver<io::Result<Vec<u8>>>>,
     began: bool,
+    level: u8,
 }
 
 impl<W: Write> Gzip<W> {
@@ -171,9 +200,10 @@ impl<W: Write> Gzip<W> {
         self.began = true;
         let block = mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
         let (sender, receiver) = mpsc::channel();
+        let level = self.level;
         rayon::spawn(move || {
             // The receiver is gone only if writing failed, which is reported there.
-            let _ = sender.send(member(&block));
+            let _ = sender.send(member(&block, level));
         });
         self.ahead.push_back(receiver);
         if self.ahead.len() > threads() + 1 {
@@ -218,8 +248,10 @@ fn threads() -> usize {
 }
 
 /// One gzip member: no name, no time, unknown system.
-fn member(plain: &[u8]) -> io::Result<Vec<u8>> {
-    let level = CompressionLvl::new(GZIP_LEVEL).expect("libdeflate has this level");
+fn member(plain: &[u8], level: u8) -> io::Result<Vec<u8>> {
+    let level = CompressionLvl::new(level.into()).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("gzip has no level {level}"))
+    })?;
     let mut compressor = Compressor::new(level);
     let mut out = vec![0; compressor.gzip_compress_bound(plain.len())];
     let length = compressor

@@ -245,6 +245,30 @@ fn later_entries_replace_earlier_ones_of_any_kind() {
 }
 
 #[test]
+fn a_layer_may_not_unpack_to_more_than_allowed() {
+    let mut packer = Packer::new(Vec::new(), Packing::Gzip).unwrap();
+    let mut tar = Vec::new();
+    let mut header = tar::Header::new_ustar();
+    header.set_path("zeros").unwrap();
+    header.set_size(8 << 20);
+    header.set_mode(0o644);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    tar.resize(tar.len() + (8 << 20) + 1024, 0);
+    packer.write_all(&tar).unwrap();
+    let (bomb, _) = packer.finish().unwrap();
+    assert!(bomb.len() < 64 << 10);
+    let dir = tempfile::tempdir().unwrap();
+    let error = apply_tar_within(bomb.as_slice(), dir.path(), 1 << 20).unwrap_err().to_string();
+    assert!(error.contains("unpacks to more than the 1048576 bytes"), "{error}");
+    let other = tempfile::tempdir().unwrap();
+    assert_eq!(
+        apply_tar_within(bomb.as_slice(), other.path(), 16 << 20).unwrap().size,
+        tar.len() as u64
+    );
+}
+
+#[test]
 fn packing_does_not_depend_on_threads_and_others_unpack_it() {
     let plain: Vec<u8> = (0..5_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
     for (packing, program) in [(Packing::Gzip, "gzip"), (Packing::Zstd, "zstd")] {

@@ -96,9 +96,10 @@ impl BlobSource<'_> {
         let path = writer.path().to_owned();
         let file = File::open(&path).map_err(|e| self.image(ImageError::io(&path)(e)))?;
         let growth = Growth::default();
+        let most = store.largest_layer();
         let (fetched, applied) = thread::scope(|scope| {
             let follower = Follower { file, position: 0, growth: &growth };
-            let unpacker = scope.spawn(|| layer::apply_tar(follower, &dir));
+            let unpacker = scope.spawn(|| layer::apply_tar_within(follower, &dir, most));
             let grower = Grower(&growth);
             let fetched = self.download(blob, &mut writer, &|size| grower.0.reach(size), progress);
             if fetched.is_ok() {

@@ -16,6 +16,7 @@ mod hosts;
 mod login;
 mod pull;
 mod push;
+mod referrers;
 mod retry;
 mod token;
 mod token_service;

@@ -167,7 +167,7 @@ impl<'a> Remote<'a> {
 }
 
 /// A manifest's bytes and the media type that the registry gave.
-fn get_manifest(
+pub(super) fn get_manifest(
     client: &Client,
     endpoint: &Endpoint,
     path: &str,
@@ -348,8 +348,8 @@ pub fn fetch(
     keep(store, &pinned, manifest)
 }
 
-/// Resolves a reference for a platform, fetches the image and keeps it in the store without
-/// naming it.
+/// Resolves a reference for a platform, fetches the image, unpacks its layers on the way and keeps
+/// it in the store without naming it.
 pub fn pull(
     client: &Client,
     store: &Store,
@@ -359,7 +359,7 @@ pub fn pull(
 ) -> Result<Resolved, RegistryError> {
     let remote = Remote::open(client, reference)?;
     let image = remote.resolve(platform)?;
-    remote.fetch(store, &image, Unpacking::Later, progress)?;
+    remote.fetch(store, &image, Unpacking::WhileFetching, progress)?;
     keep(store, reference, &image.descriptor.digest)?;
     Ok(image)
 }

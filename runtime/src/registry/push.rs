@@ -9,13 +9,17 @@ use std::{
 };
 
 use rbc_ir::{Digest, Platform};
-use ureq::http::{HeaderName, Method, header};
+use ureq::{
+    Body,
+    http::{HeaderName, Method, Response, header},
+};
 
 use super::{
     Client, Progress, RegistryError, Sent,
     client::Call,
     hosts::Endpoint,
     pull::in_parallel,
+    referrers,
     retry::retry,
     token::Scope,
     transport::{Payload, header_text},
@@ -155,11 +159,11 @@ impl Parts {
     }
 }
 
-struct Pusher<'a> {
-    client: &'a Client,
+pub(super) struct Pusher<'a> {
+    pub(super) client: &'a Client,
     store: &'a Store,
-    endpoint: &'a Endpoint,
-    what: &'a str,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) what: &'a str,
 }
 
 impl Pusher<'_> {
@@ -184,7 +188,8 @@ impl Pusher<'_> {
         })?;
         let (root, children) = parts.manifests.split_last().expect("an image has a manifest");
         for (descriptor, bytes) in children {
-            self.put(descriptor, bytes, &descriptor.digest.to_string())?;
+            let answer = self.put(descriptor, bytes, &descriptor.digest.to_string())?;
+            referrers::note(self, descriptor, bytes, &answer)?;
         }
         let (descriptor, bytes) = root;
         if tags.is_empty() {
@@ -201,7 +206,12 @@ impl Pusher<'_> {
     }
 
     /// Puts a manifest under a tag or its digest.
-    fn put(&self, descriptor: &Descriptor, bytes: &[u8], name: &str) -> Result<(), RegistryError> {
+    pub(super) fn put(
+        &self,
+        descriptor: &Descriptor,
+        bytes: &[u8],
+        name: &str,
+    ) -> Result<Response<Body>, RegistryError> {
         let headers = [(header::CONTENT_TYPE, descriptor.media_type.clone())];
         let response = retry(&self.client.stop, || {
             let url = self.client.url(self.endpoint, &format!("manifests/{name}"), self.what)?;
@@ -225,7 +235,7 @@ impl Pusher<'_> {
                     self.endpoint.host, descriptor.digest
                 ),
             }),
-            _ => Ok(()),
+            _ => Ok(response),
         }
     }
 

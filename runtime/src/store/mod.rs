@@ -39,7 +39,10 @@ use std::{
     collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub(crate) use audit::ResultRow;
@@ -181,6 +184,8 @@ pub struct Store {
     seen: Mutex<HashSet<LayerId>>,
     /// What was wrong with the index when it was opened.
     salvaged: Option<String>,
+    /// Most bytes that a layer from outside may have.
+    largest_layer: AtomicU64,
 }
 
 impl Store {
@@ -271,12 +276,31 @@ impl Store {
         Ok(Self::with(root, db, holds))
     }
 
+    /// Most bytes that a layer from outside may unpack to.
+    pub(crate) fn largest_layer(&self) -> u64 {
+        self.largest_layer.load(Ordering::Relaxed)
+    }
+
+    /// Bounds layers from outside.
+    pub(crate) fn bound_layers(&self, most: u64) {
+        self.largest_layer.store(most, Ordering::Relaxed);
+    }
+
     fn with(root: PathBuf, db: db::Db, holds: hold::Holds) -> Self {
         let session = Arc::new(session::Session::new(root.join("tmp")));
         let holds = Arc::new(holds);
         let db = Arc::new(db);
         let blobs = Blobs::new(root.join("blobs/sha256"), &session, &holds, &db);
-        Self { root, db, blobs, session, holds, seen: Mutex::default(), salvaged: None }
+        Self {
+            root,
+            db,
+            blobs,
+            session,
+            holds,
+            seen: Mutex::default(),
+            salvaged: None,
+            largest_layer: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// For an evictor: takes what nobody uses, piece by piece.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     export::compression_of,
     image::{self, Descriptor, ImageError},
-    layer::{DEFAULT_EPOCH, Packing, Usage},
+    layer::{DEFAULT_EPOCH, Packing, Recipe, Usage},
     progress::{Event, EventSink},
     registry::{Client, RegistryError},
     store::{CachedResult, LayerId, LayerKind, Store, StoredResult, result_id},
@@ -286,8 +286,8 @@ fn fetch(
     store.publish_measured(&dir, id, kind, own)?;
     if id.is_of_image() {
         store.put_layer_blob(id, &origin_recipe(packing), None, blob)?;
-    } else if layer.recipe.as_deref() == Some(packing.recipe()) {
-        store.put_layer_blob(id, packing.recipe(), layer.epoch, blob)?;
+    } else if layer.recipe.as_deref() == Some(Recipe::from(packing).name().as_str()) {
+        store.put_layer_blob(id, &Recipe::from(packing).name(), layer.epoch, blob)?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     export::{self, Origins, to_json},
     image::{Descriptor, Manifest, media_type},
-    layer::{LayerError, Packing},
+    layer::{LayerError, Packing, Recipe},
     registry::Stop,
     store::{LayerId, Store},
 };
@@ -162,7 +162,7 @@ pub fn inline(
         }
         let mut at = |id: &LayerId| {
             *positions.entry(id.clone()).or_insert_with(|| {
-                let recipe = recipe.map(|packing| packing.recipe().to_owned());
+                let recipe = recipe.map(|packing| Recipe::from(packing).name());
                 let blob = place(id);
                 document.layers.push(LayerEntry { blob, epoch, recipe, ..spoken_of(id) });
                 document.layers.len() - 1
@@ -241,14 +241,14 @@ fn ready(
         });
     }
     let (packing, epoch) = choose(store, id, options)?;
-    let (digest, size, diff_id) = export::own(store, id, packing, epoch, &options.stop)?;
+    let (digest, size, diff_id) = export::own(store, id, packing.into(), epoch, &options.stop)?;
     let blob = described(packing.media_type(), digest, size);
     let dir = store.layer_dir(id);
     let failed = |source| LayerError::Io { path: dir.clone(), source };
     let entry = LayerEntry {
         diff_id: Some(diff_id),
         epoch,
-        recipe: Some(packing.recipe().to_owned()),
+        recipe: Some(Recipe::from(packing).name()),
         root: Some(times::root_facts(&dir).map_err(failed)?),
         ..spoken_of(id)
     };
@@ -271,7 +271,7 @@ fn choose(
     epochs.extend(options.epoch.map(|_| None));
     for packing in packings {
         for &epoch in &epochs {
-            if store.layer_blob(id, packing.recipe(), epoch)?.is_some() {
+            if store.layer_blob(id, &Recipe::from(packing).name(), epoch)?.is_some() {
                 return Ok((packing, epoch));
             }
         }

@@ -62,6 +62,7 @@ impl<'a> Limit<'a> {
     pub fn new(store: &'a Store, max: u64) -> Result<Self, LimitError> {
         store.remove_all_hidden()?;
         store.complete_space()?;
+        store.bound_layers(max);
         Ok(Self { store, max })
     }
 

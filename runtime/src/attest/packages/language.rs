@@ -1,5 +1,5 @@
 //! Packages of languages, wherever they lie: programs, Python's `*.dist-info/METADATA` and
-//! `*.egg-info/PKG-INFO`, Node's `node_modules/…/package.json`.
+//! `*.egg-info/PKG-INFO`, Node's `node_modules/…/package.json`, and lock files.
 
 use std::{
     collections::BTreeSet,
@@ -8,10 +8,13 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Ecosystem, MAX_DESCRIPTION, Package, ends_with, program, read_text, shown};
+use super::{
+    Ecosystem, MAX_DESCRIPTION, MAX_LOCK, Package, ends_with, lock, program, read_text, shown,
+};
 use crate::tree::{Kind, SourceTree, TreeError};
 
 pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Result<(), TreeError> {
+    let mut locked = BTreeSet::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(dir) = pending.pop() {
         let is_python_info = dir
@@ -24,6 +27,21 @@ pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Resul
                 Kind::File if is_python_info && (name == "METADATA" || name == "PKG-INFO") => {
                     let text = read_text(tree, &path, MAX_DESCRIPTION)?;
                     found.extend(text.and_then(|text| python(&text, &shown(&path))));
+                }
+                Kind::File if lock::reader(&name).is_some() => {
+                    let (text, reader) = (read_text(tree, &path, MAX_LOCK)?, lock::reader(&name));
+                    if let (Some(text), Some((ecosystem, read))) = (text, reader) {
+                        let packages = read(&text).into_iter();
+                        locked.extend(packages.map(|(name, version)| Package {
+                            ecosystem,
+                            name,
+                            version,
+                            architecture: String::new(),
+                            supplier: String::new(),
+                            license: String::new(),
+                            found_in: shown(&path),
+                        }));
+                    }
                 }
                 // A program; a file without permission to run is none.
                 Kind::File if entry.mode & 0o111 != 0 => {
@@ -41,7 +59,13 @@ pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Resul
             }
         }
     }
+    lock::add(locked, found);
     Ok(())
+}
+
+/// Names are compared without case, and with one kind of dash (PyPI, "Normalized names").
+pub(super) fn python_name(name: &str) -> String {
+    name.to_lowercase().replace(['_', '.'], "-")
 }
 
 /// Core metadata of a Python package: header fields up to an empty line.
@@ -54,8 +78,7 @@ fn python(text: &str, found_in: &str) -> Option<Package> {
     };
     Some(Package {
         ecosystem: Ecosystem::Python,
-        // Names are compared without case, and with one kind of dash (PyPI, "Normalized names").
-        name: field("Name")?.to_lowercase().replace(['_', '.'], "-"),
+        name: python_name(&field("Name")?),
         version: field("Version")?,
         architecture: String::new(),
         supplier: String::new(),

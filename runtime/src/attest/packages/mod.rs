@@ -1,5 +1,5 @@
 //! The packages that an image's files tell of: databases of package managers, what Python and
-//! Node.js packages carry with them, and what Go and Rust programs were linked from.
+//! Node.js packages carry with them, what Go and Rust programs were linked from, and lock files.
 //!
 //! All of it is written by strangers: what cannot be read is left out, never trusted with memory or
 //! depth.
@@ -7,6 +7,7 @@
 mod apk;
 mod dpkg;
 mod language;
+mod lock;
 mod program;
 mod rpm;
 
@@ -26,8 +27,11 @@ const MAX_DATABASE: u64 = 256 << 20;
 /// Largest description of one package that is read, in bytes.
 const MAX_DESCRIPTION: u64 = 4 << 20;
 
+/// Largest lock file that is read, in bytes.
+const MAX_LOCK: u64 = 32 << 20;
+
 /// Whose package it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ecosystem {
     /// Debian and its kin.
     Dpkg,

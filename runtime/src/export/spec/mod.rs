@@ -1,10 +1,16 @@
 //! The `-o` option: `type=oci,dest=out.tar`, or a folder, or `-`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+mod annotation;
+pub(crate) mod csv;
+
+use std::path::PathBuf;
+
+pub use annotation::{Annotation, AnnotationError, AnnotationPlace};
 
 use crate::{
+    attest::AttestationForm,
     image::{Reference, ReferenceError},
-    layer::Packing,
+    layer::{Packing, Recipe},
 };
 
 /// One output, as asked for.
@@ -16,18 +22,20 @@ pub struct OutputSpec {
     pub dest: Dest,
     /// Names of the image from `name=`; empty means those of `-t`.
     pub names: Vec<Reference>,
-    /// Compression of the layers that the build made.
-    pub compression: Packing,
+    /// How the layers that the build made are compressed.
+    pub recipe: Recipe,
     /// Whether base layers in another compression are packed again.
     pub base_layers: BaseLayers,
     /// Whose media types manifests are written with.
     pub media_types: MediaTypes,
     /// Whether an OCI layout is one tar or a folder.
     pub packaging: Packaging,
-    /// Annotations of the manifest.
-    pub annotations: BTreeMap<String, String>,
-    /// Annotations of the index of several platforms.
-    pub index_annotations: BTreeMap<String, String>,
+    /// Annotations of the image.
+    pub annotations: Vec<Annotation>,
+    /// How statements about the image are attached.
+    pub attestations: AttestationForm,
+    /// What goes before the names of files with statements, in a folder or tar.
+    pub attestation_prefix: String,
     /// Whether the image goes to the registries of its names.
     pub push: Push,
     /// Whether the registries that it goes to need not prove who they are.
@@ -45,6 +53,8 @@ pub enum OutputKind {
     Tar,
     /// All files in a folder.
     Local,
+    /// Nothing: the build only fills the cache (`cacheonly`).
+    Nothing,
 }
 
 /// The forms of an image.
@@ -150,6 +160,14 @@ pub enum OutputSpecError {
         /// What is missing.
         what: &'static str,
     },
+    /// An annotation is malformed.
+    #[error("output {spec:?}: {source}")]
+    Annotation {
+        /// The whole value.
+        spec: String,
+        /// What is wrong with it.
+        source: AnnotationError,
+    },
     /// A name is malformed.
     #[error("output {spec:?}: {source}")]
     Name {
@@ -171,12 +189,13 @@ impl OutputSpec {
             kind,
             dest,
             names: Vec::new(),
-            compression: Packing::default(),
+            recipe: Recipe::default(),
             base_layers: BaseLayers::default(),
             media_types,
             packaging: Packaging::default(),
-            annotations: BTreeMap::new(),
-            index_annotations: BTreeMap::new(),
+            annotations: Vec::new(),
+            attestations: AttestationForm::default(),
+            attestation_prefix: String::new(),
             push: Push::default(),
             insecure: false,
             platform_split: None,
@@ -186,7 +205,7 @@ impl OutputSpec {
     /// Reads the value of `-o`/`--output` as docker does: a lone path is a folder, `-` a tar on
     /// standard output, anything else fields in CSV form.
     pub fn parse(spec: &str) -> Result<Self, OutputSpecError> {
-        let fields = split_csv(spec).ok_or_else(|| OutputSpecError::Quotes(spec.to_owned()))?;
+        let fields = csv::split(spec).ok_or_else(|| OutputSpecError::Quotes(spec.to_owned()))?;
         if fields.len() <= 1 && !spec.starts_with("type=") {
             return match spec {
                 "" => Err(missing(spec, "it is empty; give a folder or type=…")),
@@ -218,12 +237,13 @@ impl OutputSpec {
             Some("tar") => OutputKind::Tar,
             Some("local") => OutputKind::Local,
             Some("registry") => OutputKind::Image(Format::Store),
+            Some("cacheonly") => OutputKind::Nothing,
             Some(value) => {
                 return Err(OutputSpecError::Value {
                     spec: spec.to_owned(),
                     key: "type".to_owned(),
                     value: value.to_owned(),
-                    want: "oci, docker, image, registry, tar or local",
+                    want: "oci, docker, image, registry, tar, local or cacheonly",
                 });
             }
             None => return Err(missing(spec, "type is missing")),
@@ -238,9 +258,10 @@ impl OutputSpec {
         for (key, value) in &pairs {
             out.set(spec, key, value)?;
         }
-        let by_digest =
+        out.set_level(spec, last("compression-level").map(String::as_str))?;
+        let is_true =
             |value: &String| matches!(value.to_ascii_lowercase().as_str(), "1" | "t" | "true");
-        if out.push == Push::ByName && last("push-by-digest").is_some_and(by_digest) {
+        if out.push == Push::ByName && last("push-by-digest").is_some_and(is_true) {
             out.push = Push::ByDigest;
         }
         if out.push != Push::No && kind != OutputKind::Image(Format::Store) {
@@ -248,6 +269,13 @@ impl OutputSpec {
         }
         if out.packaging == Packaging::Folder && !matches!(out.dest, Dest::Path(_)) {
             return Err(missing(spec, "tar=false needs dest=DIR"));
+        }
+        // Docker's media types know no artifacts.
+        if out.media_types == MediaTypes::Docker {
+            if last("oci-artifact").is_some_and(is_true) {
+                return Err(missing(spec, "oci-artifact=true needs oci-mediatypes=true"));
+            }
+            out.attestations = AttestationForm::Image;
         }
         Ok(out)
     }
@@ -277,7 +305,7 @@ impl OutputSpec {
                 }
             }
             "compression" => {
-                self.compression = match value {
+                self.recipe.packing = match value {
                     "gzip" => Packing::Gzip,
                     "zstd" => Packing::Zstd,
                     "uncompressed" => Packing::None,
@@ -294,10 +322,36 @@ impl OutputSpec {
                 self.packaging = if flag()? { Packaging::Tar } else { Packaging::Folder };
             }
             "platform-split" => self.platform_split = Some(flag()?),
-            // rbc's layers are always written with reproducible times.
-            "rewrite-timestamp" | "store" | "unpack" | "name-canonical" => {
+            "oci-artifact" => {
+                self.attestations =
+                    if flag()? { AttestationForm::Artifact } else { AttestationForm::Image };
+            }
+            "attestation-prefix" => {
+                if value.contains('/') {
+                    return Err(wrong("the beginning of a file name"));
+                }
+                self.attestation_prefix = value.to_owned();
+            }
+            // What these ask for is so in any case: layers have reproducible times, images are
+            // stored, and are unpacked when they are needed; the store finds NAME@DIGEST under any
+            // name; foreign layers stay what they are.
+            "rewrite-timestamp"
+            | "store"
+            | "unpack"
+            | "name-canonical"
+            | "danging-name-empty-only"
+            | "dangling-name-empty-only"
+            | "prefer-nondist-layers"
+            | "attestation-inline" => {
                 flag()?;
             }
+            "dangling-name-prefix" => {
+                value
+                    .parse::<Reference>()
+                    .map_err(|source| OutputSpecError::Name { spec: spec.to_owned(), source })?;
+            }
+            // Read when the compression is known: see `parse`.
+            "compression-level" => {}
             "push" => {
                 self.push = match (flag()?, self.push) {
                     (true, Push::No) => Push::ByName,
@@ -310,24 +364,38 @@ impl OutputSpec {
                 flag()?;
             }
             "registry.insecure" => self.insecure = flag()?,
-            lower => {
-                let annotation = |prefix: &str| {
-                    lower.starts_with(prefix).then(|| key[prefix.len()..].to_owned())
-                };
-                if let Some(name) =
-                    annotation("annotation.").or_else(|| annotation("annotation-manifest."))
-                {
-                    self.annotations.insert(name, value.to_owned());
-                } else if let Some(name) = annotation("annotation-index.") {
-                    self.index_annotations.insert(name, value.to_owned());
-                } else {
+            _ => match Annotation::parse(key, value) {
+                Some(annotation) => {
+                    self.annotations.push(annotation.map_err(|source| {
+                        OutputSpecError::Annotation { spec: spec.to_owned(), source }
+                    })?);
+                }
+                None => {
                     return Err(OutputSpecError::Key {
                         spec: spec.to_owned(),
                         key: key.to_owned(),
                     });
                 }
-            }
+            },
         }
+        Ok(())
+    }
+
+    fn set_level(&mut self, spec: &str, value: Option<&str>) -> Result<(), OutputSpecError> {
+        let Some(value) = value else { return Ok(()) };
+        let (most, want) = match self.recipe.packing {
+            Packing::None => return Ok(()),
+            Packing::Gzip => (9, "0 to 9 for gzip"),
+            Packing::Zstd => (22, "0 to 22 for zstd"),
+        };
+        let level = value.parse().ok().filter(|level| *level <= most);
+        let level = level.ok_or_else(|| OutputSpecError::Value {
+            spec: spec.to_owned(),
+            key: "compression-level".to_owned(),
+            value: value.to_owned(),
+            want,
+        })?;
+        self.recipe.level = Some(level);
         Ok(())
     }
 }
@@ -336,148 +404,5 @@ fn missing(spec: &str, what: &'static str) -> OutputSpecError {
     OutputSpecError::Missing { spec: spec.to_owned(), what }
 }
 
-/// One record of comma-separated values; a field in quotes may hold commas, and quotes doubled.
-/// `None` if quotes do not match.
-pub(crate) fn split_csv(line: &str) -> Option<Vec<String>> {
-    let mut fields = Vec::new();
-    let mut rest = line;
-    loop {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let mut field = String::new();
-            let mut tail = quoted;
-            loop {
-                let (part, after) = tail.split_once('"')?;
-                field.push_str(part);
-                match after.strip_prefix('"') {
-                    Some(more) => {
-                        field.push('"');
-                        tail = more;
-                    }
-                    None => {
-                        tail = after;
-                        break;
-                    }
-                }
-            }
-            fields.push(field);
-            match tail.strip_prefix(',') {
-                Some(more) => rest = more,
-                None if tail.is_empty() => return Some(fields),
-                None => return None,
-            }
-        } else {
-            let (field, more) = match rest.split_once(',') {
-                Some((field, more)) => (field, Some(more)),
-                None => (rest, None),
-            };
-            if field.contains('"') {
-                return None;
-            }
-            fields.push(field.to_owned());
-            match more {
-                Some(more) => rest = more,
-                None => return Some(fields),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(spec: &str) -> String {
-        match OutputSpec::parse(spec) {
-            Ok(o) => {
-                let names: Vec<String> = o.names.iter().map(Reference::familiar).collect();
-                format!(
-                    "{:?} {:?} {names:?} {:?} {:?}{}",
-                    o.kind,
-                    o.dest,
-                    o.compression,
-                    o.media_types,
-                    if o.push == Push::No { String::new() } else { format!(" {:?}", o.push) }
-                )
-            }
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn values_are_read() {
-        let lines = [
-            "out",
-            "-",
-            "",
-            "type=local,dest=out",
-            "type=local",
-            "type=oci",
-            "type=oci,dest=-",
-            "type=docker",
-            "type=docker,dest=a.tar",
-            "type=tar,dest=x",
-            "dest=x,type=oci",
-            "type=image,\"name=a,b:1\",compression=zstd",
-            "type=oci,dest=a,oci-mediatypes=false",
-            "type=oci,compression=lz4",
-            "type=oci,nokey",
-            "type=oci,tar=false",
-            "type=oci,tar=x",
-            "type=what",
-            "type=oci,what=1",
-            "type=image,push=true",
-            "type=registry",
-            "type=registry,push=false",
-            "type=image,push=true,push-by-digest=true",
-            "type=oci,dest=x,push=true",
-            "type=oci,\"dest=a",
-            "type=image,name=A",
-            "a,b",
-        ]
-        .map(|spec| format!("{spec:<40} -> {}", shown(spec)));
-        insta::assert_snapshot!(lines.join("\n"), @r#"
-        out                                      -> Local Path("out") [] Gzip Oci
-        -                                        -> Tar Stdout [] Gzip Oci
-                                                 -> output "": it is empty; give a folder or type=…
-        type=local,dest=out                      -> Local Path("out") [] Gzip Oci
-        type=local                               -> output "type=local": dest is missing
-        type=oci                                 -> Image(Oci) Stdout [] Gzip Oci
-        type=oci,dest=-                          -> Image(Oci) Stdout [] Gzip Oci
-        type=docker                              -> Image(Store) Stdout [] Gzip Oci
-        type=docker,dest=a.tar                   -> Image(Docker) Path("a.tar") [] Gzip Docker
-        type=tar,dest=x                          -> Tar Path("x") [] Gzip Oci
-        dest=x,type=oci                          -> Image(Oci) Path("x") [] Gzip Oci
-        type=image,"name=a,b:1",compression=zstd -> Image(Store) Stdout ["a:latest", "b:1"] Zstd Oci
-        type=oci,dest=a,oci-mediatypes=false     -> Image(Oci) Path("a") [] Gzip Docker
-        type=oci,compression=lz4                 -> output "type=oci,compression=lz4": compression is "lz4", want gzip, zstd or uncompressed
-        type=oci,nokey                           -> output "type=oci,nokey": want key=value, not "nokey"
-        type=oci,tar=false                       -> output "type=oci,tar=false": tar=false needs dest=DIR
-        type=oci,tar=x                           -> output "type=oci,tar=x": tar is "x", want true or false
-        type=what                                -> output "type=what": type is "what", want oci, docker, image, registry, tar or local
-        type=oci,what=1                          -> output "type=oci,what=1": unknown key "what"
-        type=image,push=true                     -> Image(Store) Stdout [] Gzip Oci ByName
-        type=registry                            -> Image(Store) Stdout [] Gzip Oci ByName
-        type=registry,push=false                 -> Image(Store) Stdout [] Gzip Oci
-        type=image,push=true,push-by-digest=true -> Image(Store) Stdout [] Gzip Oci ByDigest
-        type=oci,dest=x,push=true                -> output "type=oci,dest=x,push=true": only type=image and type=registry can be pushed
-        type=oci,"dest=a                         -> output "type=oci,\"dest=a": a quotation mark is missing
-        type=image,name=A                        -> output "type=image,name=A": invalid reference format: "A": repository name (library/A) must be lowercase
-        a,b                                      -> output "a,b": want key=value, not "a"
-        "#);
-    }
-
-    #[test]
-    fn annotations_keep_their_case() {
-        let spec = OutputSpec::parse("type=oci,annotation.org.Example=A b,annotation-index.x=1")
-            .expect("parse");
-        assert_eq!(spec.annotations.get("org.Example").map(String::as_str), Some("A b"));
-        assert_eq!(spec.index_annotations.get("x").map(String::as_str), Some("1"));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_value_is_answered(spec in "\\PC{0,60}") {
-            let _ = OutputSpec::parse(&spec);
-        }
-    }
-}
+mod tests;
