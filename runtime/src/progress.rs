@@ -7,8 +7,9 @@ use rbc_ir::Digest;
 /// Number of a step within one build, from 1.
 pub type StepId = usize;
 
-/// Something that happened in a build.
+/// Something that happened in a build. More kinds of events may come.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// The build is planned.
     Planned {
@@ -53,7 +54,7 @@ pub enum Event<'a> {
         /// What was written.
         data: &'a [u8],
     },
-    /// Bytes moved for a step (pull, unpack, export).
+    /// Bytes moved for a step (pull, push, unpack, export).
     StepProgress {
         /// The step.
         step: StepId,

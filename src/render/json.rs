@@ -65,6 +65,7 @@ impl<W: Write + Send> EventSink for Json<W> {
                 "event": "finished", "step": step, "error": error, "seconds": elapsed.as_secs_f64(),
             }),
             Event::Warning(text) => json!({ "event": "warning", "text": text }),
+            _ => return,
         };
         value["time"] = self.begin.elapsed().as_secs_f64().into();
         // Nobody may be reading any more; the build goes on all the same.

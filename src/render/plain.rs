@@ -91,6 +91,7 @@ impl<W: Write> State<W> {
                 }
             }
             Event::Warning(text) => writeln!(self.out, "warning: {}", on_one_line(text)),
+            _ => Ok(()),
         }
     }
 

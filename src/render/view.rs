@@ -133,6 +133,7 @@ impl View {
                 let text = format!("warning: {text}");
                 self.say(Look::Warning, self.style.signs().warning, None, &text, true);
             }
+            _ => {}
         }
     }
 

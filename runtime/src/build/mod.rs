@@ -122,6 +122,7 @@ pub struct Built {
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// The graph is not well formed.
     #[error(transparent)]
