@@ -51,6 +51,8 @@ fn likely_causes_are_named() {
         ("COPY python.py /\nRUN /python.py", "is a script for /usr/bin/python3"),
         ("RUN echo x > /made && /made", "/made is not executable (mode 0644)"),
         ("RUN --network=none wget -q http://example.invalid/", "--network=none"),
+        ("USER 1000\nRUN touch /x", "the step runs as USER 1000"),
+        ("RUN echo 'x: error while loading shared libraries: liby.so: z'; exit 127", "liby.so"),
         ("RUN sh -c 'kill -9 $$'; exit $?", "memory"),
     ] {
         let run = failure(&bench, dockerfile);

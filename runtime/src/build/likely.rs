@@ -58,7 +58,9 @@ impl Failure<'_> {
                 .disk()
                 .or_else(|| self.signal(*exit))
                 .or_else(|| self.network())
-                .or_else(|| self.said_by_shell(exit.code())),
+                .or_else(|| self.library())
+                .or_else(|| self.said_by_shell(exit.code()))
+                .or_else(|| self.permission()),
         }
     }
 
@@ -111,8 +113,45 @@ impl Failure<'_> {
             "unable to resolve",
         ];
         let unresolved = NO_NAME.iter().any(|text| self.says(text));
-        (unresolved && self.exec.network == Network::None)
-            .then(|| "the step has no network: it runs with --network=none".to_owned())
+        unresolved.then(|| match self.exec.network {
+            Network::None => "the step has no network: it runs with --network=none".to_owned(),
+            _ => "a name was not found, or the network not reached: steps use the network of this \
+                  machine and its /etc/resolv.conf"
+                .to_owned(),
+        })
+    }
+
+    /// What the loaders of glibc and musl say of libraries.
+    fn library(&self) -> Option<String> {
+        self.lines.iter().rev().find_map(|line| {
+            let glibc = line.split_once("error while loading shared libraries: ");
+            let musl = line.split_once("Error loading shared library ");
+            if let Some((_, rest)) = glibc.or(musl) {
+                let library = rest.split(':').next()?.trim();
+                return Some(format!(
+                    "the image has no library {library}, which the program was linked with: \
+                     install its package in this stage, or link statically"
+                ));
+            }
+            let (_, rest) = line.split_once(": version `GLIBC_")?;
+            let version = rest.split('\'').next()?;
+            Some(format!(
+                "the program needs glibc {version} or newer, and that of the image is older: \
+                 build on the same base image, or link statically"
+            ))
+        })
+    }
+
+    /// Somebody else's files.
+    fn permission(&self) -> Option<String> {
+        let user = self.exec.user.as_str();
+        let is_root = ["", "0", "root"].contains(&user.split(':').next()?);
+        (!is_root && self.says("permission denied")).then(|| {
+            format!(
+                "the step runs as USER {user}, who may not do this: give the files to that user \
+                 (COPY --chown={user}), or do it before USER"
+            )
+        })
     }
 
     /// What a shell means by 126 and 127.
@@ -372,6 +411,30 @@ mod tests {
             assert!(said.contains(want), "{line}: {said}");
         }
         assert_eq!(root.ask(&sh, &["make: not found"], Some(Exit::Code(1))), "");
+    }
+
+    #[test]
+    fn what_loaders_say_is_understood() {
+        let root = Root::new(&[]);
+        let sh = ["/bin/sh", "-c", "x"];
+        for (line, want) in [
+            (
+                "app: error while loading shared libraries: libpq.so.5: cannot open shared object \
+                 file: No such file or directory",
+                "no library libpq.so.5",
+            ),
+            (
+                "Error loading shared library libpq.so.5: No such file or directory (needed by /app)",
+                "no library libpq.so.5",
+            ),
+            (
+                "app: /lib/libc.so.6: version `GLIBC_2.38' not found (required by app)",
+                "needs glibc 2.38",
+            ),
+        ] {
+            let said = root.ask(&sh, &[line, "noise"], Some(Exit::Code(127)));
+            assert!(said.contains(want), "{line}: {said}");
+        }
     }
 
     #[test]
