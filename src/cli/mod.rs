@@ -65,6 +65,7 @@ pub enum Command {
     #[command(after_help = history::REPORT_EXAMPLES)]
     Report(ReportArgs),
     /// List past builds
+    #[command(after_help = "Examples:\n  rbc history -n 10\n  rbc history --format json")]
     History(HistoryArgs),
     /// Print what the steps of a past build printed
     #[command(after_help = history::LOGS_EXAMPLES)]
@@ -80,10 +81,13 @@ pub enum Command {
     )]
     Save(SaveArgs),
     /// List the images of the local store
+    #[command(after_help = "Example:\n  rbc images")]
     Images(ImagesArgs),
     /// Give an image another name
+    #[command(after_help = "Example:\n  rbc tag app ghcr.io/me/app:1")]
     Tag(TagArgs),
     /// Remove images
+    #[command(after_help = "Example:\n  rbc rmi app:old")]
     Rmi(RmiArgs),
     /// Send an image of the local store to a registry
     #[command(after_help = registry::PUSH_EXAMPLES)]
@@ -95,6 +99,7 @@ pub enum Command {
     #[command(after_help = registry::LOGIN_EXAMPLES)]
     Login(LoginArgs),
     /// Forget who you are to a registry
+    #[command(after_help = "Example:\n  rbc logout ghcr.io")]
     Logout(LogoutArgs),
     /// Make a container of an image, to copy files out of it
     #[command(
@@ -107,8 +112,10 @@ pub enum Command {
     )]
     Cp(CpArgs),
     /// List containers
+    #[command(after_help = "Example:\n  rbc ps")]
     Ps,
     /// Remove containers
+    #[command(after_help = "Example:\n  rbc rm extract")]
     Rm(RmArgs),
     /// Make a small base image from programs of this machine
     #[command(
@@ -128,11 +135,15 @@ pub enum Command {
     #[command(after_help = state::FSCK_EXAMPLES)]
     Fsck(FsckArgs),
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  source <(rbc completions bash)\n  rbc completions zsh > ~/.zfunc/_rbc\n  rbc completions fish > ~/.config/fish/completions/rbc.fish"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Write the man pages
+    #[command(after_help = "Example:\n  rbc man ~/.local/share/man/man1")]
     Man {
         /// Folder to write to
         dir: PathBuf,
