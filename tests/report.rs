@@ -192,6 +192,18 @@ fn the_page_is_used_by_mouse_and_keyboard() {
     let wide = browser.value("document.documentElement.scrollWidth > innerWidth");
     assert_eq!(wide, false, "the page itself never scrolls sideways");
 
+    // On the narrowest screen that people use, which is a wide one at a zoom of 400 %, too.
+    let narrow = json!({ "width": 320, "height": 600, "deviceScaleFactor": 1, "mobile": false });
+    let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": narrow });
+    browser.post("/goog/cdp/execute", &command);
+    assert_eq!(browser.value("innerWidth"), 320);
+    let wide = browser.value("document.documentElement.scrollWidth > innerWidth");
+    assert_eq!(wide, false, "not even then");
+    browser.post(
+        "/goog/cdp/execute",
+        &json!({ "cmd": "Emulation.clearDeviceMetricsOverride", "params": {} }),
+    );
+
     // Light and dark.
     let background = || browser.value("getComputedStyle(document.body).backgroundColor");
     let scheme = |scheme: &str| {

@@ -34,7 +34,7 @@ pub const STYLE: &str = "\
 ";
 
 /// Most characters that fit into a box.
-const FIT: usize = 31;
+const FIT: usize = 28;
 
 /// Writes a picture that stands alone.
 pub fn write_standalone(scene: &Scene, title: &str, out: &mut dyn Write) -> io::Result<()> {

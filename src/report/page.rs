@@ -71,15 +71,18 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn write_summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let record = &report.past.record;
     let status = match record.status {
-        rbc_runtime::history::Status::Succeeded => "✔ succeeded",
-        rbc_runtime::history::Status::Failed => "✖ failed",
-        rbc_runtime::history::Status::Cancelled => "■ cancelled",
+        rbc_runtime::history::Status::Succeeded => ("ran", "✔ succeeded"),
+        rbc_runtime::history::Status::Failed => ("failed", "✖ failed"),
+        rbc_runtime::history::Status::Cancelled => ("stopped", "■ cancelled"),
     };
-    writeln!(out, "<dl class=\"summary\">")?;
+    writeln!(
+        out,
+        "<dl class=\"summary\">\n<div><dt>Status</dt><dd class=\"status {}\">{}</dd></div>",
+        status.0, status.1
+    )?;
     let mut fact = |name: &str, value: &str| {
         writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", Escaped(value))
     };
-    fact("Status", status)?;
     fact("Build", &record.id)?;
     fact("Took", &time(record.millis))?;
     fact("Steps", &format!("{} cached, {} ran", record.cached(), record.ran()))?;
@@ -96,16 +99,23 @@ fn write_summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if let Some(earlier) = &report.why.compared_with {
         fact("Compared with", earlier)?;
     }
+    let mut wide = |name: &str, class: &str, value: &str| {
+        writeln!(
+            out,
+            "<div class=\"wide {class}\"><dt>{name}</dt><dd>{}</dd></div>",
+            Escaped(value)
+        )
+    };
     if let Some(error) = &record.error {
-        fact("Error", error)?;
+        wide("Error", "error", error)?;
     }
     match report.why.first() {
         Some(first) => {
             let causes: Vec<String> = first.causes.iter().map(ToString::to_string).collect();
             let text = format!("#{} {}: {}", first.step, first.name, causes.join("; "));
-            fact("First miss", &text)?;
+            wide("First miss", "", &text)?;
         }
-        None => fact("First miss", "none: every step was in the cache")?,
+        None => wide("First miss", "", "none: every step was in the cache")?,
     }
     writeln!(out, "</dl>")
 }

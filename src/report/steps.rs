@@ -50,21 +50,21 @@ pub fn write_details(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         )?;
         write_facts(report, at, step, out)?;
         if let Some(why) = why(report, step) {
-            writeln!(out, "<h4>Why it was not in the cache</h4><ul>")?;
+            writeln!(out, "<h3>Why it was not in the cache</h3><ul>")?;
             for cause in causes(why) {
                 writeln!(out, "<li>{}</li>", Escaped(&cause))?;
             }
             writeln!(out, "</ul>")?;
         }
         if let Some(error) = &step.error {
-            writeln!(out, "<h4>Error</h4><pre class=\"error\">{}</pre>", Escaped(error))?;
+            writeln!(out, "<h3>Error</h3><pre class=\"error\">{}</pre>", Escaped(error))?;
         }
         write_files(report, at, out)?;
         if let Some(log) = &report.logs[at] {
             let cut = if log.is_cut { " (its end; rbc logs has all)" } else { "" };
             writeln!(
                 out,
-                "<h4>Log{cut}</h4><pre class=\"log\" tabindex=\"0\">{}</pre>",
+                "<h3>Log{cut}</h3><pre class=\"log\" tabindex=\"0\">{}</pre>",
                 Escaped(&log.text)
             )?;
         }
@@ -104,7 +104,7 @@ fn write_files(report: &Report, at: usize, out: &mut dyn Write) -> io::Result<()
         if !layer.largest.is_empty() {
             writeln!(
                 out,
-                "<h4>Largest of its {} files and folders</h4><table><thead><tr>\
+                "<h3>Largest of its {} files and folders</h3><table><thead><tr>\
                  <th scope=\"col\">File</th><th scope=\"col\" class=\"n\">Size</th></tr></thead><tbody>",
                 layer.size.files
             )?;
@@ -122,7 +122,7 @@ fn write_files(report: &Report, at: usize, out: &mut dyn Write) -> io::Result<()
         if !layer.lost.is_empty() {
             writeln!(
                 out,
-                "<h4>Removed or replaced later: {} that the image carries in vain</h4><table><thead>\
+                "<h3>Removed or replaced later: {} that the image carries in vain</h3><table><thead>\
                  <tr><th scope=\"col\">File</th><th scope=\"col\" class=\"n\">Size</th>\
                  <th scope=\"col\">By</th></tr></thead><tbody>",
                 size(layer.lost_bytes)
