@@ -419,13 +419,20 @@ mod tests {
     }
 
     #[test]
-    fn annotations() {
-        let of = |text| annotation(text).map(|a| (a.pair.name, a.of_manifest, a.of_index));
-        assert_eq!(of("a=b:c"), Ok(("a".into(), true, false)));
-        assert_eq!(of("index:a="), Ok(("a".into(), false, true)));
-        assert_eq!(of("index,manifest:a=b"), Ok(("a".into(), true, true)));
-        for text in ["a", "=b", "layer:a=b", "manifest-descriptor:a=b", ":a=b"] {
-            assert!(annotation(text).is_err(), "{text}");
+    fn where_annotations_go() {
+        use rbc_runtime::export::AnnotationPlace::{Index, Manifest, ManifestDescriptor};
+        let of = |text| {
+            let all = annotations(text)?.0.into_iter();
+            Ok::<Vec<_>, String>(all.map(|one| (one.name, one.place)).collect())
+        };
+        assert_eq!(of("a=b:c"), Ok(vec![("a".into(), Manifest)]));
+        assert_eq!(of("index:a="), Ok(vec![("a".into(), Index)]));
+        assert_eq!(
+            of("index,manifest-descriptor:a=b"),
+            Ok(vec![("a".into(), Index), ("a".into(), ManifestDescriptor)])
+        );
+        for text in ["a", "=b", "layer:a=b", ":a=b"] {
+            assert!(annotations(text).is_err(), "{text}");
         }
     }
 

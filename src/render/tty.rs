@@ -111,7 +111,7 @@ impl Screen {
         // Writing to a string does not fail.
         for line in said {
             // What is right of the text is cleared, unless the text goes up to the edge.
-            let is_full = width(&without_colours(line)) % columns.max(1) == 0;
+            let is_full = width(&without_colours(line)).is_multiple_of(columns.max(1));
             let _ = write!(out, "\u{1b}[K{line}{}\r\n", if is_full { "" } else { "\u{1b}[K" });
         }
         out.push_str("\u{1b}[?7l");

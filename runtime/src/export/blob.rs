@@ -309,7 +309,7 @@ mod tests {
             diff_id: plain.2,
         };
         let output = OutputSpec {
-            compression: Packing::Gzip,
+            recipe: Packing::Gzip.into(),
             base_layers: BaseLayers::Recompress,
             ..OutputSpec::new(OutputKind::Image(Format::Store), Dest::Stdout)
         };

@@ -166,7 +166,8 @@ impl ResultEntry {
             ContentEntry::Layers(layers) => named(layers).map(InputContent::Layers),
         };
         let mut name = self.name.clone();
-        name.truncate(name.floor_char_boundary(MAX_NAME));
+        let end = (0..=MAX_NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+        name.truncate(end.unwrap_or(0));
         Some(StoredResult {
             layers: named(&self.layers)?,
             inputs: self.inputs.clone(),
