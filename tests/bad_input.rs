@@ -122,7 +122,7 @@ fn images_that_are_not_what_their_digest_says_are_refused() {
 #[test]
 fn wrong_calls_exit_with_2() {
     let bench = Bench::with_busybox();
-    bench.write("c/Dockerfile", "FROM busybox\n").write("key.pem", "no socket");
+    bench.write("c/Dockerfile", "FROM busybox\n");
     for call in [
         "build --nosuch .",
         "nosuch",
@@ -131,7 +131,6 @@ fn wrong_calls_exit_with_2() {
         "build --platform a/b/c/d .",
         "build --ulimit nofile=x .",
         "build --push .",
-        "build --ssh default=key.pem c",
         "save",
     ] {
         bench.rbc(call).fails(2, "error");

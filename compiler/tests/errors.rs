@@ -607,3 +607,15 @@ fn each_wrong_instruction_is_reported() {
       | ^^^^^^^
     "#);
 }
+
+#[test]
+fn lines_that_are_longer_than_buildkit_reads() {
+    let label = |length: usize| format!("FROM scratch\nLABEL a={}\n", "x".repeat(length - 8));
+    assert_eq!(errors(&label(65_535)), "no error");
+    let told = errors(&label(65_536));
+    assert!(told.starts_with("error[line-too-long]: a line of 65536 bytes; 65535 is the most\n"));
+    assert!(told.contains("--> Dockerfile:2:1"), "{told}");
+    assert!(told.len() < 2_000);
+    let heredoc = format!("FROM scratch\nCOPY <<A /a\n{}\nA\n", "x".repeat(70_000));
+    assert!(errors(&heredoc).contains("--> Dockerfile:3:1"));
+}

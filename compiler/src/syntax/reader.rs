@@ -9,6 +9,9 @@ use super::{
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
+/// The most bytes that a line may have; longer ones are an error in BuildKit too.
+const MAX_LINE: usize = 65_535;
+
 /// Reads all of a file.
 pub(super) fn read(source: Arc<SourceFile>) -> Result<Dockerfile, Diagnostics> {
     let mut reader = Reader {
@@ -19,6 +22,7 @@ pub(super) fn read(source: Arc<SourceFile>) -> Result<Dockerfile, Diagnostics> {
         instructions: Vec::new(),
         messages: Diagnostics::new(),
     };
+    reader.refuse_long_lines();
     while reader.step() {}
     let Reader { directives, instructions, mut messages, .. } = reader;
     if instructions.is_empty() {
@@ -69,6 +73,19 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn refuse_long_lines(&mut self) {
+        let mut lines = Lines { text: self.source.text(), at: 0 };
+        while let Some((line, start)) = lines.next() {
+            let length = line.strip_suffix('\n').unwrap_or(line).len();
+            if length > MAX_LINE {
+                let text = format!("a line of {length} bytes; {MAX_LINE} is the most");
+                let message = Diagnostic::error("line-too-long", text)
+                    .help("break the line with a continuation, or COPY its content from a file");
+                self.messages.push(message.at(self.source, Span::new(start, start)));
+            }
+        }
+    }
+
     /// Reads up to the end of the next instruction, comment or empty line. Returns whether there
     /// may be more.
     fn step(&mut self) -> bool {
