@@ -132,6 +132,31 @@ fn no_cache_runs_everything_and_what_depends_on_a_new_result_is_built_again() {
 }
 
 #[test]
+fn what_was_built_on_a_new_result_is_found_out_over_an_evicted_one() {
+    let bench = Bench::with_busybox();
+    bench.write(
+        "c/Dockerfile",
+        "FROM busybox AS id\nRUN cat /proc/sys/kernel/random/uuid > /id\n\
+         FROM id AS copy\nRUN cp /id /copy\n\
+         FROM busybox\nCOPY --from=copy /copy /last\n",
+    );
+    let read = |options: &str, path: &str| {
+        bench.rbc(&format!("build -o type=oci,dest=out.tar {options} c")).ok();
+        Oci::read(&bench.path("out.tar")).text(path)
+    };
+    let first = read("", "/last");
+    let second = read("--target id --no-cache", "/id");
+    assert_ne!(first, second);
+    // The layer between the two is lost, as if it alone had been evicted.
+    let layers = std::fs::read_dir(bench.root().join("layers")).unwrap();
+    let lost: Vec<_> =
+        layers.map(|layer| layer.unwrap().path()).filter(|l| l.join("copy").exists()).collect();
+    assert_eq!(lost.len(), 1);
+    std::fs::remove_dir_all(&lost[0]).unwrap();
+    assert_eq!(read("", "/last"), second);
+}
+
+#[test]
 fn no_cache_filter_runs_one_stage_again() {
     let bench = Bench::with_busybox();
     bench.write(

@@ -34,7 +34,8 @@ pub(super) struct Plan {
 
 /// A node's standing in the cache, before it is known whether anything needs it.
 pub(super) enum Standing {
-    Missing,
+    /// There is no result; the identity of the last one, if that is remembered.
+    Missing(Option<Digest>),
     /// There is a result, or a wish for a new one, that makes older dependants unusable.
     Stale(Miss),
     Valid(CachedResult),
@@ -61,7 +62,9 @@ impl Standing {
             Self::Offered(offers) if asked == Asked::All => {
                 offers.iter().all(|offer| offer.result.id != *then)
             }
-            Self::Offered(_) | Self::Missing | Self::Stale(_) | Self::Transparent => false,
+            // Evicted, but still the one to have been made from.
+            Self::Missing(Some(last)) => last != then,
+            Self::Offered(_) | Self::Missing(None) | Self::Stale(_) | Self::Transparent => false,
         }
     }
 }
@@ -120,9 +123,13 @@ impl Plan {
                         let mut offers =
                             imports.map(|imports| imports.results(digest)).unwrap_or_default();
                         offers.retain(|offer| !is_replaced(&offer.result, Asked::All));
-                        match offers.is_empty() {
-                            true => Standing::Missing,
-                            false => Standing::Offered(offers),
+                        match (offers.is_empty(), store.last_result(digest)?) {
+                            (false, _) => Standing::Offered(offers),
+                            // What stands on it stands on something that was made anew.
+                            (true, Some(last)) if is_replaced(&last, Asked::Store) => {
+                                Standing::Stale(Miss::Remade)
+                            }
+                            (true, last) => Standing::Missing(last.map(|last| last.id)),
                         }
                     }
                     Some(result) if is_replaced(&result, Asked::Store) => {
@@ -146,7 +153,7 @@ impl Plan {
                 Standing::Offered(offers) if !offers.is_empty() => {
                     Fate::Cached(offers[0].result.clone())
                 }
-                Standing::Missing
+                Standing::Missing(_)
                 | Standing::Stale(_)
                 | Standing::Transparent
                 | Standing::Offered(_) => {

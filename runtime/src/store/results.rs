@@ -197,6 +197,17 @@ impl Store {
         Ok(found.and_then(Stored::decode).filter(|result| self.has_layers(&result.stored.layers)))
     }
 
+    /// What the index remembers of the last result of a key, even if it was evicted.
+    pub fn last_result(&self, key: &Digest) -> Result<Option<CachedResult>> {
+        let found = self
+            .db
+            .get()
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM results WHERE key = ?1"))?
+            .query_row(params![key.as_bytes()], Stored::read)
+            .optional()?;
+        Ok(found.and_then(Stored::decode))
+    }
+
     /// Results of the same operation on any inputs whose layers are all there, newest first. All
     /// that they speak of stays there until they are dropped.
     pub fn results_of_operation(&self, operation: &Digest) -> Result<Candidates> {
