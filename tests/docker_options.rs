@@ -111,7 +111,7 @@ fn options_that_docker_ignores() {
     let run = bench
         .rbc(
             "build --compress --rm --force-rm=false --builder default --isolation default \
-             --cgroup-parent g -m 1g --memory-swap -1 --cpu-shares 5 --cpuset-cpus 0 --security-opt a=b --squash \
+             -m 1g --memory-swap -1 --cpu-shares 5 --cpuset-cpus 0 --security-opt a=b --squash \
              -o type=oci,dest=out.tar .",
         )
         .ok();
@@ -124,6 +124,39 @@ fn options_that_docker_ignores() {
     warning: --memory-swap has no effect
     warning: --security-opt has no effect
     warning: --squash has no effect
-    warning: --cgroup-parent has no effect: steps stay in the cgroup of rbc
     ");
+}
+
+#[test]
+fn a_cgroup_parent_limits_what_runs_below_it() {
+    let bench = Bench::with_busybox();
+    bench.write(
+        "c/Dockerfile",
+        "FROM busybox\nRUN for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait\n",
+    );
+    let name = format!("rbc-test-{}", std::process::id());
+    let top = Path::new("/sys/fs/cgroup");
+    let one_of_many = top.join("pids").is_dir();
+    let parent = if one_of_many { top.join("pids").join(&name) } else { top.join(&name) };
+    let made = fs::create_dir(&parent).and_then(|()| fs::write(parent.join("pids.max"), "6"));
+    if let Err(error) = made {
+        let _ = fs::remove_dir(&parent);
+        eprintln!("skipped: no group with a limit of processes can be made here: {error}");
+        return;
+    }
+    let limited = bench.rbc(&format!("build --progress plain --cgroup-parent {name} c"));
+    let left: Vec<_> = fs::read_dir(&parent)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name())
+        .collect();
+    for hierarchy in fs::read_dir(top).unwrap().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(&name));
+    }
+    let _ = fs::remove_dir(&parent);
+    limited.fails(1, "can't fork");
+    assert!(left.is_empty(), "{left:?}");
+    // The parent counts for no key, and without it there is no limit.
+    bench.rbc("build c").ok();
 }

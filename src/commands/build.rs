@@ -52,9 +52,6 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
             "the context and the Dockerfile cannot both be standard input".to_owned(),
         ));
     }
-    if args.compile.cgroup_parent.as_deref().is_some_and(|parent| !parent.is_empty()) {
-        report::tell("warning: --cgroup-parent has no effect: steps stay in the cgroup of rbc");
-    }
     let agents = Agents::start(&args.build.ssh, &args.context)?;
     let inputs = Inputs::read(
         store,

@@ -363,6 +363,7 @@ impl<'a> Executor<'a> {
         journal.note(at, |note| note.log = Some(log_name.clone()));
         let log_dir = Builds::of(self.store).log_dir(journal.id());
         let log = self.logs[at].get_or_init(|| StepLog::new(log_dir.join(log_name)));
+        let cgroup = self.cgroup(&meta.cgroup_parent);
         let run = sandbox::Step {
             lowers: self.mount_dirs(root),
             upper: new.upper(),
@@ -370,6 +371,7 @@ impl<'a> Executor<'a> {
             exec: exec.clone(),
             mounts: mounts.mounts.clone(),
             extra_env: meta.proxy_env.iter().chain(&mounts.env).cloned().collect(),
+            cgroups: cgroup.as_ref().map(|group| group.folders().to_vec()).unwrap_or_default(),
         };
         let mut output = |stream: sandbox::Stream, data: &[u8]| {
             let stream = match stream {
@@ -383,6 +385,7 @@ impl<'a> Executor<'a> {
             }
         };
         let result = sandbox::run(&run, &mut output, self.options.cancel);
+        drop(cgroup);
         if self.options.limit.is_some() {
             mounts.measure(self.store)?;
         }
@@ -401,6 +404,20 @@ impl<'a> Executor<'a> {
             failed.get_or_insert_with(|| FailedCommand { name, run, layer: new, mounts });
         }
         Err(BuildError::Command { command: exec.args.join(" "), exit: result? })
+    }
+
+    /// A control group below `parent`, if one is named and can be made.
+    fn cgroup(&self, parent: &str) -> Option<sandbox::Cgroup> {
+        if parent.is_empty() {
+            return None;
+        }
+        let told = |error| {
+            let text = format!(
+                "cannot make a cgroup below {parent:?}, so its limits do not hold: {error}"
+            );
+            self.options.events.event(Event::Warning(&text));
+        };
+        sandbox::Cgroup::below(parent).map_err(told).ok()
     }
 
     /// The first command that failed, for who wants to see it.

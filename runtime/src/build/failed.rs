@@ -71,6 +71,8 @@ impl FailedCommand {
         let mut run = self.run.clone();
         run.work = place;
         run.exec.args = args;
+        // The step's own ended with it.
+        run.cgroups.clear();
         if let Ok(terminal) = std::env::var("TERM") {
             run.extra_env.push(format!("TERM={terminal}"));
         }

@@ -22,7 +22,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::error::{Context, SetupError};
 use super::identity::{self, Identity};
 use super::message::{self, Channel, Outcome, Task};
-use super::{Exit, Step, network, privilege, program, root, terminal};
+use super::{Exit, Step, cgroup, network, privilege, program, root, terminal};
 
 /// More than any account file of an image; what is longer is not read.
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
@@ -55,6 +55,7 @@ fn keep_task(task: &Task<Step>, filters: &[Vec<u8>], channel: &Channel) -> Resul
         // It died before the signal was asked for.
         std::process::exit(0);
     }
+    cgroup::join(&task.step.cgroups)?;
     unshare(UnshareFlags::NEWPID).context(|| "unshare the pid namespace".to_owned())?;
     let (alive, keeper_alive) = io::pipe().context(|| "pipe".to_owned())?;
     // SAFETY: the process has one thread, so the child may go on as an ordinary process.

@@ -11,6 +11,7 @@
 //! and processes live in namespaces of the keeper's fork, nothing outlives it; since both set a
 //! parent-death signal, nothing outlives rbc.
 
+mod cgroup;
 mod child;
 mod devices;
 mod error;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 use rbc_ir::Exec;
 use serde::{Deserialize, Serialize};
 
+pub use cgroup::Cgroup;
 pub use error::{SandboxError, SetupError};
 pub use launch::{Cancel, Stream, run};
 pub use session::{Session, enter, is_rootless, single_uid};
@@ -69,6 +71,8 @@ pub struct Step {
     pub mounts: Vec<HostMount>,
     /// Further environment as `NAME=value` (secrets, proxies); wins over the command's own.
     pub extra_env: Vec<String>,
+    /// Folders of control groups that it joins, see [`Cgroup`].
+    pub cgroups: Vec<PathBuf>,
 }
 
 /// Something of the host that a step sees at `target`.

@@ -139,6 +139,7 @@ impl Base {
             exec: exec(&["/bin/sh", "-c", script]),
             mounts: Vec::new(),
             extra_env: Vec::new(),
+            cgroups: Vec::new(),
         }
     }
 

@@ -478,6 +478,7 @@ pub fn victim(dir: &Path) -> ! {
         exec: exec(&["/bin/sh", "-c", "sleep 98765 & echo up > /up; sleep 98765"]),
         mounts: Vec::new(),
         extra_env: Vec::new(),
+        cgroups: Vec::new(),
     };
     let ran = try_run(&step);
     panic!("the step ended: {ran:?}")
