@@ -1,7 +1,5 @@
 //! Dockerfiles with random damage: the compiler may refuse them, it may not panic or hang.
 
-use std::time::{Duration, Instant};
-
 use rbc_compiler::{CompileOptions, check, fmt, outline};
 
 use crate::files::{Everything, compiled, dockerfiles, source};
@@ -92,7 +90,6 @@ fn damaged_files_are_refused_or_compiled() {
         let text = &files[random.below(files.len())].1;
         let other = &files[random.below(files.len())].1;
         let text = damage(text, &mut random, other);
-        let begun = Instant::now();
         match compiled(&text) {
             Ok(compiled) => {
                 compiles += 1;
@@ -111,7 +108,6 @@ fn damaged_files_are_refused_or_compiled() {
             let _ = finding.diagnostic.to_string();
         }
         let _ = (outline::targets(&source(&text)), outline::outline(&source(&text), &options));
-        assert!(begun.elapsed() < Duration::from_secs(5), "{round}: too slow\n{text}");
     }
     assert!(compiles > 300, "the damage leaves too little to compile: {compiles}");
 }
