@@ -1,9 +1,6 @@
 //! Times the compiler, the checks and the formatter on large Dockerfiles of several shapes, at a
 //! size, twice and four times that size; a linear step has the ratios 2 and 4.
-//!
-//! ```sh
-//! cargo run --release -p rbc-compiler --example compile_time
-//! ```
+//! `bench/compile.sh` runs it.
 
 use std::{
     fmt::Write,
@@ -109,7 +106,8 @@ fn best(run: impl Fn()) -> Duration {
 }
 
 fn main() {
-    println!("{:<26} {:>7}  compile, check, format in ms at 1x, 2x and 4x", "", "");
+    println!("ms at the size (ratio at twice the size, at four times)");
+    println!("{:<25} {:>6}  {:<17} {:<17} format", "", "size", "compile", "check");
     for (name, size, make) in SHAPES {
         let mut times: [Vec<Duration>; 3] = Default::default();
         for factor in [1, 2, 4] {
@@ -119,11 +117,10 @@ fn main() {
             times[1].push(best(|| drop(check(&source, &options, &Everything))));
             times[2].push(best(|| drop(fmt::format(&source))));
         }
-        let shown = times.map(|list| {
-            let list: Vec<String> =
-                list.iter().map(|time| format!("{:.0}", time.as_secs_f64() * 1e3)).collect();
-            list.join("/")
+        let [compile, check, format] = times.map(|list| {
+            let [once, twice, four] = [0, 1, 2].map(|n| list[n].as_secs_f64() * 1e3);
+            format!("{once:.0} ({:.1}, {:.1})", twice / once, four / once)
         });
-        println!("{name:<26} {size:>7}  {:<14} {:<14} {}", shown[0], shown[1], shown[2]);
+        println!("{name:<25} {size:>6}  {compile:<17} {check:<17} {format}");
     }
 }
