@@ -196,7 +196,7 @@ pub struct BuildFlags {
     /// The two options above in one: type=provenance,mode=max or type=sbom
     #[arg(long, value_name = "type=TYPE,…", value_parser = values::attest)]
     pub attest: Vec<Attest>,
-    /// Commands and downloads that run at the same time [default: the number of processors, at least 4]
+    /// Commands and downloads that run at the same time [default: the number of processors, at least 8]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// The most that the state folder may take, such as 20GB; 0 for any size

@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Commands and downloads that run at the same time at least, since many of them wait most of the time.
-const MIN_JOBS: usize = 4;
+const MIN_JOBS: usize = 8;
 
 pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
     check(&args.build)?;
