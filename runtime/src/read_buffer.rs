@@ -3,7 +3,11 @@
 //! Trees have many small files. A new buffer for each would cost more to clear than the file costs
 //! to read.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::{self, Read},
+};
 
 /// Length of the buffer in bytes.
 pub(crate) const LENGTH: usize = 128 << 10;
@@ -22,4 +26,18 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
         }
         Err(_) => work(&mut vec![0; LENGTH]),
     })
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(crate) fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

@@ -116,15 +116,7 @@ fn copy_content(source: &mut File, copy: &mut File, size: u64) -> io::Result<()>
     // One byte more than expected shows a file that grew.
     if size < SMALL {
         return read_buffer::with(|buffer| {
-            let mut length = 0;
-            while length < buffer.len() {
-                match source.read(&mut buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(more) => length += more,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            let length = read_buffer::read_full(source, buffer)?;
             copy.write_all(&buffer[..length])
         });
     }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use rbc_ir::Selection;
 use super::{
     Entry, Filter, Kind, Selected, SourceTree, TreeError, WalkItem, select, split_pivot, walk,
 };
+use crate::read_buffer::read_full;
 
 /// Whether the last name of a selected path shows in what is made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,20 +164,6 @@ pub(crate) fn same_bytes(mut a: File, mut b: File) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// `start` itself or a path below it.
