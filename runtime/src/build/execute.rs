@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -74,6 +74,12 @@ pub(super) struct Executor<'a> {
     oom_kills: Option<u64>,
     /// The first command that failed, if anybody wants to see it.
     failed: Mutex<Option<FailedCommand>>,
+    /// Processes for the commands to come.
+    keepers: sandbox::Keepers,
+    /// What remains of layers that are done: a few empty folders of overlayfs each. They go when the
+    /// build ends, since ext4 is slow to make files where it has just removed some (it leaves the
+    /// inodes of the last seconds alone and looks at each of them).
+    remains: Mutex<Vec<NewLayer>>,
 }
 
 /// A layer being made: its folder and the time of the file system when it was begun.
@@ -85,14 +91,12 @@ pub(super) struct NewLayer {
 impl NewLayer {
     pub(super) fn begin(store: &Store) -> Result<Self, BuildError> {
         let work = store.tmp_dir()?;
-        for name in ["upper", "work"] {
-            let path = work.path().join(name);
-            fs::create_dir(&path).map_err(StoreError::io("cannot create", &path))?;
-            // The upper folder is the root that the step sees, whatever the user's umask is.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-                .map_err(StoreError::io("cannot change the mode of", &path))?;
-        }
-        let started = layer::Started::of(&work.path().join("upper"))?;
+        let path = work.path().join("upper");
+        fs::create_dir(&path).map_err(StoreError::io("cannot create", &path))?;
+        // It is the root that the step sees, whatever the user's umask is.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .map_err(StoreError::io("cannot change the mode of", &path))?;
+        let started = layer::Started::of(&path)?;
         Ok(Self { work, started })
     }
 
@@ -101,14 +105,9 @@ impl NewLayer {
         self.work.path().join("upper")
     }
 
-    /// Overlayfs's own work folder, on the same file system.
-    pub(super) fn overlay_work(&self) -> PathBuf {
-        self.work.path().join("work")
-    }
-
-    /// An empty folder on the same file system for those that need no overlay.
-    fn scratch(&self) -> PathBuf {
-        self.overlay_work()
+    /// The folder that goes when the layer is done; holds `upper`.
+    fn work(&self) -> &Path {
+        self.work.path()
     }
 
     /// Finishes the folder.
@@ -134,9 +133,21 @@ impl<'a> Executor<'a> {
             .collect();
         let logs = plan.fates.iter().map(|_| OnceLock::new()).collect();
         let likely = plan.fates.iter().map(|_| OnceLock::new()).collect();
-        let runs = plan.fates.contains(&Fate::Run);
-        let oom_kills = if runs { likely::oom_kills() } else { None };
-        Self { store, graph, options, values, logs, likely, oom_kills, failed: Mutex::default() }
+        let commands = (plan.fates.iter().zip(graph.nodes.values()))
+            .filter(|(fate, node)| **fate == Fate::Run && matches!(node.op, Op::Exec(_)))
+            .count();
+        Self {
+            store,
+            graph,
+            options,
+            values,
+            logs,
+            likely,
+            oom_kills: if commands > 0 { likely::oom_kills() } else { None },
+            failed: Mutex::default(),
+            keepers: sandbox::Keepers::new(commands),
+            remains: Mutex::default(),
+        }
     }
 
     /// Executes the node at a position, all of whose inputs are done.
@@ -266,7 +277,7 @@ impl<'a> Executor<'a> {
                 let is_cancelled = || self.options.cancel.is_cancelled();
                 let agent = self.options.ssh_agents.get("default").map(PathBuf::as_path);
                 let means = git::Means { agent, is_cancelled: &is_cancelled };
-                git::checkout(source, &new.upper(), &new.scratch(), &means)?;
+                git::checkout(source, &new.upper(), new.work(), &means)?;
                 Ok(vec![self.publish_source(new, LayerKind::Git)?])
             }
             Op::Source(Source::Http(source)) => {
@@ -316,13 +327,13 @@ impl<'a> Executor<'a> {
     /// Finishes and publishes a layer from outside.
     fn publish_source(&self, new: NewLayer, kind: LayerKind) -> Result<LayerId, BuildError> {
         let size = new.commit()?;
-        self.publish_committed(new, kind, &size)
+        self.publish_committed(&new, kind, &size)
     }
 
     /// Publishes a layer that is finished, if there is room for it.
     fn publish_committed(
         &self,
-        new: NewLayer,
+        new: &NewLayer,
         kind: LayerKind,
         size: &layer::Size,
     ) -> Result<LayerId, BuildError> {
@@ -343,10 +354,12 @@ impl<'a> Executor<'a> {
     ) -> Result<LayerId, BuildError> {
         let size = new.commit()?;
         self.options.journal.note(at, |note| note.size = Some(size));
-        match self.same_layer(op, root, &new.upper(), earlier)? {
-            Some(known) => Ok(known),
-            None => self.publish_committed(new, LayerKind::Step, &size),
+        if let Some(known) = self.same_layer(op, root, &new.upper(), earlier)? {
+            return Ok(known);
         }
+        let layer = self.publish_committed(&new, LayerKind::Step, &size)?;
+        self.remains.lock().unwrap_or_else(PoisonError::into_inner).push(new);
+        Ok(layer)
     }
 
     fn exec(
@@ -367,7 +380,8 @@ impl<'a> Executor<'a> {
         let run = sandbox::Step {
             lowers: self.mount_dirs(root),
             upper: new.upper(),
-            work: new.overlay_work(),
+            work: new.work().to_owned(),
+            shared: self.store.steps_dir()?,
             exec: exec.clone(),
             mounts: mounts.mounts.clone(),
             extra_env: meta.proxy_env.iter().chain(&mounts.env).cloned().collect(),
@@ -384,7 +398,7 @@ impl<'a> Executor<'a> {
                 self.options.events.event(Event::StepOutput { step, stream, data });
             }
         };
-        let result = sandbox::run(&run, &mut output, self.options.cancel);
+        let result = sandbox::run(&run, &self.keepers, &mut output, self.options.cancel);
         drop(cgroup);
         if self.options.limit.is_some() {
             mounts.measure(self.store)?;

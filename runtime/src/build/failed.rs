@@ -1,13 +1,11 @@
 //! A command that failed, with all that it saw, kept so that the user can look around in it.
 
-use std::path::PathBuf;
-
 use rbc_ir::Exec;
 
 use super::{BuildError, execute::NewLayer, mounts::StepMounts};
 use crate::{
     sandbox::{self, Exit, SandboxError},
-    store::{Store, StoreError},
+    store::Store,
     tree::{LastLink, LayerStack, SourceTree, clean, resolve},
 };
 
@@ -66,10 +64,8 @@ impl FailedCommand {
     ) -> Result<Exit, BuildError> {
         // Overlayfs's work folder of the first run holds what no second run can use.
         let work = store.tmp_dir()?;
-        let place: PathBuf = work.path().join("work");
-        std::fs::create_dir(&place).map_err(StoreError::io("cannot create", &place))?;
         let mut run = self.run.clone();
-        run.work = place;
+        run.work = work.path().to_owned();
         run.exec.args = args;
         // The step's own ended with it.
         run.cgroups.clear();

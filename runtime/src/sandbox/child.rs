@@ -1,13 +1,15 @@
 //! The step's child: the keeper that waits, and the process that becomes the command.
 //!
 //! Both have a single thread, so that everything is allowed between fork and exec. Neither prints:
-//! failures travel through the message file.
+//! failures travel through the socket. Neither needs to know the step to get ready, so they can be
+//! started before there is one.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rbc_ir::Network;
@@ -21,41 +23,41 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::error::{Context, SetupError};
 use super::identity::{self, Identity};
-use super::message::{self, Channel, Outcome, Task};
+use super::message::{self, Outcome};
 use super::{Exit, Step, cgroup, network, privilege, program, root, terminal};
 
 /// More than any account file of an image; what is longer is not read.
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
 
-/// Acts as the keeper: takes the task from standard input, runs it and ends the process.
-pub(super) fn keep() -> ! {
-    let Some((task, filters, channel)) = take_task().and_then(message::read) else {
+/// Acts as the keeper of `parent`: makes the process that becomes the command, waits for it, tells
+/// how it ended and ends as well.
+pub(super) fn keep(parent: &OsStr) -> ! {
+    let Some(socket) = take_socket() else {
         // Not started by `run`.
         eprintln!("rbc: no step to run");
         std::process::exit(2);
     };
-    if let Err(error) = keep_task(&task, &filters, &channel) {
-        channel.answer(&Outcome::Failed(error));
+    if let Err(error) = keep_step(parent, &socket) {
+        message::answer(&socket, &Outcome::Failed(error));
     }
     std::process::exit(0);
 }
 
-/// Moves the message file away from standard input, where the command would inherit it.
-fn take_task() -> Option<File> {
-    let file = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).ok()?;
+/// Moves the socket away from standard input, where the command would inherit it.
+fn take_socket() -> Option<UnixStream> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).ok()?;
     let null = File::open("/dev/null").ok()?;
     rustix::stdio::dup2_stdin(null).ok()?;
-    Some(File::from(file))
+    Some(UnixStream::from(socket))
 }
 
-fn keep_task(task: &Task<Step>, filters: &[Vec<u8>], channel: &Channel) -> Result<(), SetupError> {
+fn keep_step(parent: &OsStr, socket: &UnixStream) -> Result<(), SetupError> {
     die_with_parent()?;
-    let parent = rustix::process::getppid().map(|p| p.as_raw_nonzero().get());
-    if parent != Some(task.parent) {
+    let alive = rustix::process::getppid().map(|p| p.as_raw_nonzero().to_string());
+    if alive.as_deref().map(OsStr::new) != Some(parent) {
         // It died before the signal was asked for.
         std::process::exit(0);
     }
-    cgroup::join(&task.step.cgroups)?;
     unshare(UnshareFlags::NEWPID).context(|| "unshare the pid namespace".to_owned())?;
     let (alive, keeper_alive) = io::pipe().context(|| "pipe".to_owned())?;
     // SAFETY: the process has one thread, so the child may go on as an ordinary process.
@@ -63,16 +65,15 @@ fn keep_task(task: &Task<Step>, filters: &[Vec<u8>], channel: &Channel) -> Resul
         -1 => Err(io::Error::last_os_error()).context(|| "fork".to_owned()),
         0 => {
             drop(keeper_alive);
-            let Err(error) = become_command(task, filters, &alive.into());
-            channel.answer(&Outcome::Failed(error));
+            let Err(error) = become_command(socket, &alive.into());
+            message::answer(socket, &Outcome::Failed(error));
             // SAFETY: `_exit` only ends the process.
             unsafe { libc::_exit(127) }
         }
         command => {
             let exit = wait_for(command)?;
-            if !channel.answered() {
-                channel.answer(&Outcome::Ended(exit));
-            }
+            // If it has failed before the command was there, it has told so already.
+            message::answer(socket, &Outcome::Ended(exit));
             Ok(())
         }
     }
@@ -107,22 +108,28 @@ fn wait_for(pid: libc::pid_t) -> Result<Exit, SetupError> {
     })
 }
 
-/// Does everything that is left, as pid 1 of the step, and executes the command.
+/// Gets ready as pid 1 of the step, waits for the task and executes the command.
 fn become_command(
-    task: &Task<Step>,
-    filters: &[Vec<u8>],
+    socket: &UnixStream,
     keeper_alive: &OwnedFd,
 ) -> Result<std::convert::Infallible, SetupError> {
-    let exec = &task.step.exec;
     die_with_keeper(keeper_alive)?;
     // The command must not read the task through /proc/1.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .context(|| "protect the memory".to_owned())?;
     setsid().context(|| "start a session".to_owned())?;
+    umask(Mode::from_raw_mode(0o022));
+    unshare(UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
+        .context(|| "unshare the step's namespaces".to_owned())?;
+    let Some((task, filters)) = message::receive(socket) else {
+        // There is nothing to do, or nobody to do it for.
+        std::process::exit(0);
+    };
+    let exec = &task.step.exec;
     if task.on_terminal {
         terminal::take().context(|| "take the terminal".to_owned())?;
     }
-    umask(Mode::from_raw_mode(0o022));
+    cgroup::join(&task.step.cgroups)?;
     enter_namespaces(exec.network)?;
     sethostname(root::hostname(&exec.hostname).as_bytes())
         .context(|| "set the host name".to_owned())?;
@@ -136,7 +143,7 @@ fn become_command(
         let null = File::open("/dev/null").context(|| "open /dev/null".to_owned())?;
         rustix::stdio::dup2_stdin(null).context(|| "redirect standard input".to_owned())?;
     }
-    for filter in filters {
+    for filter in &filters {
         privilege::install(filter)?;
     }
     privilege::drop_to(&identity, exec.security, task.single_uid)?;
@@ -162,17 +169,16 @@ fn die_with_keeper(keeper_alive: &OwnedFd) -> Result<(), SetupError> {
     }
 }
 
+/// Enters the namespaces that depend on the task.
 fn enter_namespaces(network: Network) -> Result<(), SetupError> {
-    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
-    if network == Network::None {
-        flags |= UnshareFlags::NEWNET;
-    }
-    // Not every kernel has cgroup namespaces, and nothing depends on them.
-    unshare(flags | UnshareFlags::NEWCGROUP)
-        .or_else(|_| unshare(flags))
-        .context(|| "unshare the step's namespaces".to_owned())?;
+    // Not every kernel has them, and nothing depends on them.
+    let _ = unshare(UnshareFlags::NEWCGROUP);
     match network {
-        Network::None => network::loopback_up(),
+        Network::None => {
+            unshare(UnshareFlags::NEWNET)
+                .context(|| "unshare the step's network namespace".to_owned())?;
+            network::loopback_up()
+        }
         Network::Default | Network::Host => Ok(()),
     }
 }

@@ -1,9 +1,8 @@
-//! The parent's side of a step: starts the child, streams its output, waits or cancels.
+//! The parent's side of a step: gives it to a keeper, streams its output, waits or cancels.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -12,9 +11,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use rbc_ir::Security;
 
+use super::keeper::Keepers;
 use super::message::{self, Outcome, Task};
 use super::seccomp::{self, Ownership};
-use super::{Exit, KEEPER_NAME, SandboxError, Step, session};
+use super::{Exit, SandboxError, Step, session};
 
 /// One of a command's two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +65,7 @@ impl AsFd for Cancel {
 /// [`enter`](super::enter).
 pub fn run(
     step: &Step,
+    keepers: &Keepers,
     output: &mut dyn FnMut(Stream, &[u8]),
     cancel: &Cancel,
 ) -> Result<Exit, SandboxError> {
@@ -74,33 +75,18 @@ pub fn run(
     if session::without_namespaces() {
         return Err(SandboxError::Confined);
     }
-    let task = Task {
-        step,
-        parent: rustix::process::getpid().as_raw_nonzero().get(),
-        rootless: session::is_rootless(),
-        single_uid: session::single_uid(),
-        on_terminal: false,
-    };
-    let channel = message::write(&task, filters_for(step)?)?;
-    let stdin = channel.file.try_clone().map_err(SandboxError::Start)?;
-    let child = Command::new("/proc/self/exe")
-        .arg0(KEEPER_NAME)
-        .env_clear()
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // The terminal's Ctrl-C is for rbc, which then cancels.
-        .process_group(0)
-        .spawn()
-        .map_err(SandboxError::Start)?;
-    let mut keeper = Keeper { child };
-    let drained = keeper.drain(output, cancel);
+    let task = Task { step, single_uid: session::single_uid(), on_terminal: false };
+    let filters = filters_for(step)?;
+    let mut keeper = keepers.take()?;
+    message::send(&keeper.socket, &task, filters)?;
+    keepers.refill();
+    let drained = drain(&mut keeper.child, output, cancel);
     let reaped = keeper.child.wait();
     if drained.map_err(SandboxError::Start)? == Drained::Cancelled {
         return Err(SandboxError::Cancelled);
     }
     reaped.map_err(SandboxError::Start)?;
-    killed_or(channel.outcome())
+    killed_or(message::outcome(&keeper.socket))
 }
 
 /// The seccomp filters of a step.
@@ -122,72 +108,57 @@ pub(super) fn killed_or(outcome: Option<Outcome>) -> Result<Exit, SandboxError> 
     }
 }
 
-/// The running child; killed and reaped if it is dropped early, as when `output` panics.
-struct Keeper {
-    child: Child,
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        // Both fail only if it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[derive(PartialEq, Eq)]
 enum Drained {
     Ended,
     Cancelled,
 }
 
-impl Keeper {
-    /// Hands on output until both streams and the child have ended.
-    fn drain(
-        &mut self,
-        output: &mut dyn FnMut(Stream, &[u8]),
-        cancel: &Cancel,
-    ) -> io::Result<Drained> {
-        let pid = Pid::from_child(&self.child);
-        let ended = pidfd_open(pid, PidfdFlags::empty())?;
-        let mut stdout = self.child.stdout.take();
-        let mut stderr = self.child.stderr.take();
-        let mut running = true;
-        let mut cancelled = false;
-        let mut buffer = vec![0u8; 64 * 1024];
-        while running || stdout.is_some() || stderr.is_some() {
-            // A negative descriptor has no safe type: watch the child twice where there is
-            // nothing else to watch, and ignore the copies.
-            let idle = ended.as_fd();
-            let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-            let quiet = || PollFd::from_borrowed_fd(idle, PollFlags::empty());
-            let mut fds = [
-                stdout.as_ref().map_or_else(quiet, |s| watch(s.as_fd())),
-                stderr.as_ref().map_or_else(quiet, |s| watch(s.as_fd())),
-                if running { watch(idle) } else { quiet() },
-                if cancelled { quiet() } else { watch(cancel.as_fd()) },
-            ];
-            match poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-            let ready = fds.map(|fd| !fd.revents().is_empty());
-            if ready[0] && pass_on(&mut stdout, &mut buffer, &mut |b| output(Stream::Stdout, b))? {
-                stdout = None;
-            }
-            if ready[1] && pass_on(&mut stderr, &mut buffer, &mut |b| output(Stream::Stderr, b))? {
-                stderr = None;
-            }
-            if ready[2] {
-                running = false;
-            }
-            if ready[3] && !cancelled {
-                cancelled = true;
-                self.child.kill()?;
-            }
+/// Hands on output until both streams and the child have ended.
+fn drain(
+    child: &mut Child,
+    output: &mut dyn FnMut(Stream, &[u8]),
+    cancel: &Cancel,
+) -> io::Result<Drained> {
+    let pid = Pid::from_child(child);
+    let ended = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut stdout = child.stdout.take();
+    let mut stderr = child.stderr.take();
+    let mut running = true;
+    let mut cancelled = false;
+    let mut buffer = vec![0u8; 64 * 1024];
+    while running || stdout.is_some() || stderr.is_some() {
+        // A negative descriptor has no safe type: watch the child twice where there is
+        // nothing else to watch, and ignore the copies.
+        let idle = ended.as_fd();
+        let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let quiet = || PollFd::from_borrowed_fd(idle, PollFlags::empty());
+        let mut fds = [
+            stdout.as_ref().map_or_else(quiet, |s| watch(s.as_fd())),
+            stderr.as_ref().map_or_else(quiet, |s| watch(s.as_fd())),
+            if running { watch(idle) } else { quiet() },
+            if cancelled { quiet() } else { watch(cancel.as_fd()) },
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
         }
-        Ok(if cancelled { Drained::Cancelled } else { Drained::Ended })
+        let ready = fds.map(|fd| !fd.revents().is_empty());
+        if ready[0] && pass_on(&mut stdout, &mut buffer, &mut |b| output(Stream::Stdout, b))? {
+            stdout = None;
+        }
+        if ready[1] && pass_on(&mut stderr, &mut buffer, &mut |b| output(Stream::Stderr, b))? {
+            stderr = None;
+        }
+        if ready[2] {
+            running = false;
+        }
+        if ready[3] && !cancelled {
+            cancelled = true;
+            child.kill()?;
+        }
     }
+    Ok(if cancelled { Drained::Cancelled } else { Drained::Ended })
 }
 
 /// Reads once and hands on. Returns whether the stream has ended.

@@ -1,11 +1,9 @@
-//! The memory file between [`run`](super::run) and a step's child: the parent writes the task
-//! before it starts the child, the child writes the outcome behind it.
+//! The socket between [`run`](super::run) and a step's child: the parent sends the task, the child
+//! answers with the outcome.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, SandboxError, SetupError, Step};
@@ -15,10 +13,6 @@ use super::{Exit, SandboxError, SetupError, Step};
 pub(super) struct Task<S> {
     /// The step itself.
     pub step: S,
-    /// The process that started the child, which must outlive it.
-    pub parent: i32,
-    /// Whether the child runs in a user namespace of rbc's.
-    pub rootless: bool,
     /// Whether only one user exists.
     pub single_uid: bool,
     /// Whether standard output is a terminal for the command.
@@ -32,80 +26,66 @@ pub(super) enum Outcome {
     Failed(SetupError),
 }
 
-const MAGIC: &[u8; 8] = b"rbcstep1";
-/// Magic, length of the JSON, number of filters.
-const HEADER: usize = 8 + 2 * 8;
-
-/// Where the outcome goes: the file and the offset behind the task.
-pub(super) struct Channel {
-    pub file: File,
-    pub offset: u64,
-}
-
-/// Writes a task and the seccomp filters to a new memory file.
-pub(super) fn write(task: &Task<&Step>, filters: &[Vec<u8>]) -> Result<Channel, SandboxError> {
+/// Sends a task and the seccomp filters. A child that is gone is no error here: there will be no
+/// outcome.
+pub(super) fn send(
+    mut socket: &UnixStream,
+    task: &Task<&Step>,
+    filters: &[Vec<u8>],
+) -> Result<(), SandboxError> {
     let json = serde_json::to_vec(task).map_err(|e| SandboxError::Describe(e.to_string()))?;
-    let mut bytes = Vec::with_capacity(HEADER + json.len() + 16 * 1024);
-    bytes.extend_from_slice(MAGIC);
+    let size = json.len() + filters.iter().map(|f| 8 + f.len()).sum::<usize>() + 16;
+    let mut bytes = Vec::with_capacity(size);
     bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&(filters.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&json);
+    bytes.extend_from_slice(&(filters.len() as u64).to_le_bytes());
     for filter in filters {
         bytes.extend_from_slice(&(filter.len() as u64).to_le_bytes());
         bytes.extend_from_slice(filter);
     }
-    let memory: OwnedFd = memfd_create(c"rbc-step", MemfdFlags::CLOEXEC)
-        .map_err(|e| SandboxError::Start(e.into()))?;
-    let file = File::from(memory);
-    file.write_all_at(&bytes, 0).map_err(SandboxError::Start)?;
-    Ok(Channel { file, offset: bytes.len() as u64 })
+    match socket.write_all(&bytes) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(SandboxError::Start(e)),
+        _ => Ok(()),
+    }
 }
 
-/// Reads a task back, in the child. None if the file holds no task.
-pub(super) fn read(file: File) -> Option<(Task<Step>, Vec<Vec<u8>>, Channel)> {
-    let size = usize::try_from(file.metadata().ok()?.len()).ok()?;
-    let mut bytes = vec![0; size];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (json_len, rest) = take_length(rest)?;
-    let (count, rest) = take_length(rest)?;
-    let (json, mut rest) = rest.split_at_checked(json_len)?;
-    let task = serde_json::from_slice(json).ok()?;
+/// Waits for a task, in the child. None if the parent has ended without one.
+pub(super) fn receive(mut socket: &UnixStream) -> Option<(Task<Step>, Vec<Vec<u8>>)> {
+    let json = take(&mut socket)?;
+    let task = serde_json::from_slice(&json).ok()?;
     let mut filters = Vec::new();
-    for _ in 0..count {
-        let (len, after) = take_length(rest)?;
-        let (filter, after) = after.split_at_checked(len)?;
-        filters.push(filter.to_vec());
-        rest = after;
+    for _ in 0..take_length(&mut socket)? {
+        filters.push(take(&mut socket)?);
     }
-    let offset = (size - rest.len()) as u64;
-    Some((task, filters, Channel { file, offset }))
+    Some((task, filters))
 }
 
-fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    Some((usize::try_from(u64::from_le_bytes(*length)).ok()?, rest))
+fn take_length(socket: &mut &UnixStream) -> Option<u64> {
+    let mut length = [0; 8];
+    socket.read_exact(&mut length).ok()?;
+    Some(u64::from_le_bytes(length))
 }
 
-impl Channel {
-    /// Writes the outcome. Nobody could be told of a failure: the parent then finds nothing and
-    /// says that the child was killed.
-    pub(super) fn answer(&self, outcome: &Outcome) {
-        if let Ok(json) = serde_json::to_vec(outcome) {
-            let _ = self.file.write_all_at(&json, self.offset);
-        }
-    }
+fn take(socket: &mut &UnixStream) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(take_length(socket)?).ok()?];
+    socket.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
 
-    /// Whether there is an outcome already.
-    pub(super) fn answered(&self) -> bool {
-        self.file.metadata().is_ok_and(|m| m.len() > self.offset)
+/// Sends the outcome. Nobody could be told of a failure: the parent then finds nothing and says
+/// that the child was killed.
+pub(super) fn answer(mut socket: &UnixStream, outcome: &Outcome) {
+    if let Ok(json) = serde_json::to_vec(outcome) {
+        let _ = socket.write_all(&json);
     }
+}
 
-    /// Reads the outcome, in the parent.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
-        let size = self.file.metadata().ok()?.len().checked_sub(self.offset)?;
-        let mut bytes = vec![0; usize::try_from(size).ok()?];
-        self.file.read_exact_at(&mut bytes, self.offset).ok()?;
-        serde_json::from_slice(&bytes).ok()
-    }
+/// The first outcome that was sent, in the parent, once the child has ended.
+pub(super) fn outcome(mut socket: &UnixStream) -> Option<Outcome> {
+    // What comes is there already; whatever else has the other end open is not waited for.
+    socket.set_nonblocking(true).ok()?;
+    let mut bytes = Vec::new();
+    // It ends with an error if somebody has.
+    let _ = socket.read_to_end(&mut bytes);
+    serde_json::Deserializer::from_slice(&bytes).into_iter().next()?.ok()
 }

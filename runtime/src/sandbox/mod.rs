@@ -7,7 +7,8 @@
 //! A step takes two processes. The *keeper* is this binary executed anew; it makes the pid
 //! namespace, forks and waits. The fork (pid 1 of the step) makes the other namespaces, puts the
 //! root together (`root`), gives up its privileges (`privilege`) and executes the command. The
-//! step's description and the outcome travel through one memory file (`message`). Since mounts
+//! step's description and the outcome travel through a socket (`message`); until the description
+//! comes both can wait, so [`Keepers`] starts them while the step before still runs. Since mounts
 //! and processes live in namespaces of the keeper's fork, nothing outlives it; since both set a
 //! parent-death signal, nothing outlives rbc.
 
@@ -16,6 +17,7 @@ mod child;
 mod devices;
 mod error;
 mod identity;
+mod keeper;
 mod launch;
 mod message;
 mod mount;
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::Cgroup;
 pub use error::{SandboxError, SetupError};
+pub use keeper::Keepers;
 pub use launch::{Cancel, Stream, run};
 pub use session::{Session, enter, is_rootless, single_uid};
 pub use terminal::run_on_terminal;
@@ -45,8 +48,9 @@ pub const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 /// Takes over the process if it was started as a step's child. Must come first in `main`, before
 /// any thread is started.
 pub fn init() {
-    if std::env::args_os().next().is_some_and(|a| a == KEEPER_NAME) {
-        child::keep();
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|name| name == KEEPER_NAME) {
+        child::keep(&args.next().unwrap_or_default());
     }
 }
 
@@ -61,9 +65,12 @@ pub struct Step {
     /// An empty directory that receives the step's changes in overlay format, and nothing else:
     /// no mount point is ever made in it.
     pub upper: PathBuf,
-    /// An empty directory on the same file system. Its content is worthless once the step ended;
-    /// the caller removes it.
+    /// A directory on the same file system that no other step has. What is made in it is worthless
+    /// once the step ended; the caller removes it.
     pub work: PathBuf,
+    /// A directory on the same file system for what steps can share: places to mount on, each step
+    /// in its own namespace, and mount points that roots lack. The caller removes it in the end.
+    pub shared: PathBuf,
     /// The command. Its `mounts` and `secret_env` are not looked at: the caller has resolved them
     /// to `mounts` and `extra_env`.
     pub exec: Exec,

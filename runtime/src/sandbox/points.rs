@@ -4,14 +4,20 @@
 //! directory of their own that becomes the topmost lower layer of the step's overlay. Directories
 //! that the root has already are repeated there with the owner, mode, times and extended
 //! attributes they have, since the topmost layer decides what a merged directory looks like.
+//!
+//! Most steps of a build lack the same in the same directories, so what was made for one is shared
+//! by all: nothing ever writes to a lower layer.
 
-use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
+use rbc_ir::Digest;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, chmodat,
-    chownat, mkdirat, openat, readlinkat, statat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags, chmodat, chownat, fgetxattr, flistxattr, fsetxattr, mkdirat, openat, readlinkat,
+    statat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -24,6 +30,8 @@ pub(super) enum PointKind {
     File,
 }
 
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// As many symlinks as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
@@ -35,52 +43,108 @@ struct Resolved {
     missing: Vec<String>,
 }
 
-/// Makes what `targets` need and `view` (the merged root, read-only) lacks in the empty directory
-/// `into`. Returns whether anything was needed.
-pub(super) fn make(
+/// What a root lacks.
+struct Lacking {
+    /// Paths to make and what each has to be; parents before what is in them.
+    missing: Vec<(String, PointKind)>,
+    /// The directories above them that exist, with what they look like; parents first.
+    present: BTreeMap<String, Attributes>,
+}
+
+/// What a directory looks like. Its time of access is of no interest.
+#[derive(Debug, Hash, PartialEq, Eq)]
+struct Attributes {
+    owner: (u32, u32),
+    mode: RawMode,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Provides what `targets` need and `view` (the merged root, read-only) lacks: a directory in
+/// `shared`, made by way of `work` on the same file system unless it is there. None if nothing is
+/// needed.
+pub(super) fn provide(
     view: impl AsFd,
-    into: &Path,
     targets: &[(String, PointKind)],
-) -> Result<bool, SetupError> {
-    let view = view.as_fd();
-    let mut into_dir: Option<OwnedFd> = None;
-    let mut repeated = BTreeSet::new();
-    for (target, kind) in targets {
-        let place = resolve(view, target)?;
-        if place.missing.is_empty() {
-            continue;
-        }
-        if into_dir.is_none() {
-            into_dir = Some(
-                rustix::fs::open(into, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                    .context(|| format!("open {}", into.display()))?,
-            );
-        }
-        let Some(dir) = &into_dir else { continue };
-        let mut path = String::from(".");
-        repeated.insert(path.clone());
-        for name in &place.present {
-            path = format!("{path}/{name}");
-            ensure_dir(dir, &path)?;
-            repeated.insert(path.clone());
-        }
-        for (index, name) in place.missing.iter().enumerate() {
-            path = format!("{path}/{name}");
-            if index + 1 == place.missing.len() && *kind == PointKind::File {
-                ensure_file(dir, &path)?;
-            } else {
-                ensure_dir(dir, &path)?;
+    shared: &Path,
+    work: &Path,
+) -> Result<Option<PathBuf>, SetupError> {
+    let Some(lacking) = Lacking::of(view, targets)? else {
+        return Ok(None);
+    };
+    let place = shared.join(format!("points-{}", lacking.digest().hex()));
+    if place.exists() {
+        return Ok(Some(place));
+    }
+    lacking.make(work)?;
+    match fs::rename(work, &place) {
+        // Another step was quicker.
+        Err(_) if place.exists() => {}
+        made => made.context(|| format!("make {}", place.display()))?,
+    }
+    Ok(Some(place))
+}
+
+impl Lacking {
+    /// What `view` lacks of `targets`, if anything.
+    fn of(view: impl AsFd, targets: &[(String, PointKind)]) -> Result<Option<Self>, SetupError> {
+        let view = view.as_fd();
+        let mut lacking = Lacking { missing: Vec::new(), present: BTreeMap::new() };
+        let mut look_at = |path: &str| -> Result<(), SetupError> {
+            if !lacking.present.contains_key(path) {
+                lacking.present.insert(path.to_owned(), Attributes::of(view, path)?);
+            }
+            Ok(())
+        };
+        for (target, kind) in targets {
+            let place = resolve(view, target)?;
+            if place.missing.is_empty() {
+                continue;
+            }
+            let mut path = String::from(".");
+            look_at(&path)?;
+            for name in &place.present {
+                path = format!("{path}/{name}");
+                look_at(&path)?;
+            }
+            for (index, name) in place.missing.iter().enumerate() {
+                path = format!("{path}/{name}");
+                let is_last = index + 1 == place.missing.len();
+                let kind = if is_last { *kind } else { PointKind::Directory };
+                lacking.missing.push((path.clone(), kind));
             }
         }
+        Ok((!lacking.missing.is_empty()).then_some(lacking))
     }
-    let Some(dir) = &into_dir else {
-        return Ok(false);
-    };
-    // Deepest first, so that filling a directory does not touch the time it was given.
-    for path in repeated.iter().rev() {
-        copy_attributes(view, dir, path)?;
+
+    /// Names what [`make`](Self::make) makes.
+    fn digest(&self) -> Digest {
+        // This form quotes names, so that no two lists have the same text.
+        Digest::of(format!("{:?} {:?}", self.missing, self.present).as_bytes())
     }
-    Ok(true)
+
+    /// Makes it in the new directory `into`.
+    fn make(&self, into: &Path) -> Result<(), SetupError> {
+        let what = || format!("make {}", into.display());
+        fs::create_dir(into).context(what)?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(into, flags, Mode::empty()).context(what)?;
+        for path in self.present.keys() {
+            ensure_dir(&dir, path)?;
+        }
+        for (path, kind) in &self.missing {
+            match kind {
+                PointKind::Directory => ensure_dir(&dir, path)?,
+                PointKind::File => ensure_file(&dir, path)?,
+            }
+        }
+        // Deepest first, so that filling a directory does not touch the time it was given.
+        for (path, attributes) in self.present.iter().rev() {
+            attributes.give(&dir, path)?;
+        }
+        Ok(())
+    }
 }
 
 /// Follows `target` through `view` as the kernel would with `view` as its root.
@@ -152,61 +216,76 @@ fn ensure_file(root: &OwnedFd, path: &str) -> Result<(), SetupError> {
         .context(|| format!("make mount point {path}"))
 }
 
-/// Gives the directory `path` of `to` what it has in `from`.
-pub(super) fn copy_attributes(from: impl AsFd, to: &OwnedFd, path: &str) -> Result<(), SetupError> {
-    let from = from.as_fd();
-    let what = || format!("repeat the attributes of {path}");
-    let stat: Stat = statat(from, path, AtFlags::SYMLINK_NOFOLLOW).context(what)?;
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    match chownat(to, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-        // An owner that the user namespace cannot express looks like nobody in the root, too.
-        Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
-        Err(e) => return Err(e).context(what),
-    }
-    let mode = Mode::from_raw_mode((stat.st_mode & 0o7777) as RawMode);
-    chmodat(to, path, mode, AtFlags::empty()).context(what)?;
-    copy_xattrs(from, to, path).context(what)?;
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: stat.st_atime as _, tv_nsec: stat.st_atime_nsec as _ },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime as _,
-            tv_nsec: stat.st_mtime_nsec as _,
-        },
-    };
-    utimensat(to, path, &times, AtFlags::SYMLINK_NOFOLLOW).context(what)
+/// Gives the directory `to` what `from` has.
+pub(super) fn copy_attributes(from: impl AsFd, to: &OwnedFd) -> Result<(), SetupError> {
+    Attributes::of(from.as_fd(), ".")?.give(to, ".")
 }
 
-fn copy_xattrs(from: impl AsFd, to: &OwnedFd, path: &str) -> rustix::io::Result<()> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let from = openat(from, path, flags, Mode::empty())?;
+impl Attributes {
+    /// Those of the directory `path` of `root`.
+    fn of(root: BorrowedFd<'_>, path: &str) -> Result<Self, SetupError> {
+        let what = || format!("read the attributes of {path}");
+        let stat: Stat = statat(root, path, AtFlags::SYMLINK_NOFOLLOW).context(what)?;
+        Ok(Self {
+            owner: (stat.st_uid, stat.st_gid),
+            mode: (stat.st_mode & 0o7777) as RawMode,
+            modified: (stat.st_mtime as _, stat.st_mtime_nsec as _),
+            xattrs: xattrs(root, path).context(what)?,
+        })
+    }
+
+    /// Gives them to the directory `path` of `root`.
+    fn give(&self, root: &OwnedFd, path: &str) -> Result<(), SetupError> {
+        let what = || format!("repeat the attributes of {path}");
+        let (uid, gid) = (Uid::from_raw(self.owner.0), Gid::from_raw(self.owner.1));
+        match chownat(root, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            // An owner that the user namespace cannot express looks like nobody in the root, too.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
+            Err(e) => return Err(e).context(what),
+        }
+        let mode = Mode::from_raw_mode(self.mode);
+        chmodat(root, path, mode, AtFlags::empty()).context(what)?;
+        if !self.xattrs.is_empty() {
+            let to = openat(root, path, DIRECTORY, Mode::empty()).context(what)?;
+            for (name, value) in &self.xattrs {
+                match fsetxattr(&to, name.as_slice(), value, XattrFlags::empty()) {
+                    // What may not be set (security modules, user namespaces) is not for the step
+                    // to see.
+                    Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL) => {}
+                    Err(e) => return Err(e).context(what),
+                }
+            }
+        }
+        let modified = Timespec { tv_sec: self.modified.0, tv_nsec: self.modified.1 as _ };
+        let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let times = Timestamps { last_access: untouched, last_modification: modified };
+        utimensat(root, path, &times, AtFlags::SYMLINK_NOFOLLOW).context(what)
+    }
+}
+
+/// The extended attributes of a directory, without those of overlayfs itself.
+fn xattrs(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let dir = openat(root, path, DIRECTORY, Mode::empty())?;
     let mut names = vec![0u8; 4096];
-    let used = match rustix::fs::flistxattr(&from, &mut names) {
+    let used = match flistxattr(&dir, &mut names) {
         Ok(used) => used,
-        Err(Errno::NOTSUP) => return Ok(()),
+        Err(Errno::NOTSUP) => 0,
         Err(e) => return Err(e),
     };
-    if used == 0 {
-        return Ok(());
-    }
-    let to = openat(to, path, flags, Mode::empty())?;
-    let mut value = vec![0u8; 64 * 1024];
+    let mut found = Vec::new();
     for name in names[..used].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        if name.starts_with(b"user.overlay.") {
-            continue;
-        }
-        let len = rustix::fs::fgetxattr(&from, name, &mut value)?;
-        match rustix::fs::fsetxattr(&to, name, &value[..len], rustix::fs::XattrFlags::empty()) {
-            // What may not be set (security modules, user namespaces) is not for the step to see.
-            Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL) => {}
-            Err(e) => return Err(e),
+        if !name.starts_with(b"user.overlay.") {
+            let mut value = vec![0u8; 64 * 1024];
+            let len = fgetxattr(&dir, name, &mut value)?;
+            value.truncate(len);
+            found.push((name.to_vec(), value));
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
@@ -218,7 +297,7 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_made_with_the_parents_attributes() {
-        let (root, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(root.path().join("etc")).unwrap();
         fs::write(root.path().join("etc/hosts"), "x").unwrap();
         fs::create_dir(root.path().join("run")).unwrap();
@@ -231,36 +310,42 @@ mod tests {
             point("/var/run/secrets/tok", PointKind::File),
             point("/run/../new/dir", PointKind::Directory),
         ];
-        assert!(make(&view, into.path(), &targets).unwrap());
-        assert!(!into.path().join("etc").exists());
-        assert!(into.path().join("run/secrets/tok").is_file());
-        assert!(into.path().join("new/dir").is_dir());
+        let made = |work| provide(&view, &targets, dir.path(), &dir.path().join(work)).unwrap();
+        let into = made("first").expect("something is missing");
+        assert!(!into.join("etc").exists());
+        assert!(into.join("run/secrets/tok").is_file());
+        assert!(into.join("new/dir").is_dir());
         let (was, is) = (
             fs::metadata(root.path().join("run")).unwrap(),
-            fs::metadata(into.path().join("run")).unwrap(),
+            fs::metadata(into.join("run")).unwrap(),
         );
         assert_eq!(is.mode(), was.mode());
         assert_eq!((is.mtime(), is.mtime_nsec()), (was.mtime(), was.mtime_nsec()));
+        // What lacks the same shares it; a directory that looks different does not.
+        assert_eq!(made("second").as_ref(), Some(&into));
+        assert!(!dir.path().join("second").exists());
+        fs::set_permissions(root.path().join("run"), fs::Permissions::from_mode(0o711)).unwrap();
+        assert_ne!(made("third"), Some(into));
     }
 
     #[test]
     fn nothing_is_made_when_all_is_there() {
-        let (root, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let view = open_place(root.path()).unwrap();
         let targets = [point("/", PointKind::Directory)];
-        assert!(!make(&view, into.path(), &targets).unwrap());
-        assert_eq!(fs::read_dir(into.path()).unwrap().count(), 0);
+        assert_eq!(provide(&view, &targets, dir.path(), &dir.path().join("work")).unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn loops_and_files_in_the_way_are_errors() {
-        let (root, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (root, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         symlink("loop", root.path().join("loop")).unwrap();
         fs::write(root.path().join("file"), "").unwrap();
         let view = open_place(root.path()).unwrap();
         let message = |target| {
             let targets = [point(target, PointKind::Directory)];
-            make(&view, into.path(), &targets).unwrap_err().to_string()
+            provide(&view, &targets, dir.path(), &dir.path().join("work")).unwrap_err().to_string()
         };
         assert!(message("/loop/x").starts_with("mount target /loop/x: Too many levels"));
         assert!(message("/file/x").starts_with("mount target /file/x: Not a directory"));

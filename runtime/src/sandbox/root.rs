@@ -19,7 +19,8 @@ use super::mount::{
 use super::points::{self, PointKind};
 use super::{Access, DEFAULT_HOSTNAME, HostMount, HostSource, Step, devices, network};
 
-/// Where the parts are put together; all of it below the step's `work`.
+/// Where the parts are put together: below the step's `work`, and below `shared` what is never
+/// written to.
 struct Workshop<'a> {
     step: &'a Step,
 }
@@ -63,29 +64,27 @@ fn sorted(mounts: &[HostMount]) -> Vec<&HostMount> {
 }
 
 impl Workshop<'_> {
+    /// A directory of this step.
     fn dir(&self, name: &str) -> Result<PathBuf, SetupError> {
-        let dir = self.step.work.join(name);
-        match fs::create_dir(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(e).context(|| format!("make {}", dir.display()))
-            }
-            _ => Ok(dir),
-        }
+        make_dir(self.step.work.join(name))
+    }
+
+    /// An empty directory that other steps have as well: a place to mount on, or an empty layer.
+    fn shared_dir(&self, name: &str) -> Result<PathBuf, SetupError> {
+        make_dir(self.step.shared.join(name))
     }
 
     /// Mounts the layers with the upper on top and returns the root.
     fn mount_layers(&self) -> Result<OwnedFd, SetupError> {
-        let mut lowers = vec![self.dir("empty")?];
+        let mut lowers = vec![self.shared_dir("empty")?];
         lowers.extend_from_slice(&self.step.lowers);
-        let points = self.dir("points")?;
         let view = self.view(&lowers)?;
         repeat_root(&view, &self.step.upper)?;
-        if points::make(&view, &points, &self.targets()?)? {
-            lowers.push(points);
-        }
+        let (shared, work) = (&self.step.shared, &self.step.work);
+        lowers.extend(points::provide(&view, &self.targets()?, shared, &work.join("points"))?);
         let root =
             Overlay { lowers: &lowers, upper: Some((&self.step.upper, &self.dir("kernel")?)) };
-        let place = self.dir("root")?;
+        let place = self.shared_dir("root")?;
         attach_at(root.make()?, &place)
     }
 
@@ -119,7 +118,7 @@ impl Workshop<'_> {
     }
 
     fn memory_files(&self) -> Result<MemoryFiles, SetupError> {
-        let dir = self.dir("files")?;
+        let dir = self.shared_dir("files")?;
         let memory = file_system("tmpfs", &[("mode", "700")], MountAttrFlags::empty())
             .context(|| "make a file system in memory".to_owned())?;
         attach_at(memory, &dir)?;
@@ -192,8 +191,8 @@ impl Workshop<'_> {
         access: Access,
     ) -> Result<OwnedFd, SetupError> {
         let index = files.next();
-        let empty = self.dir("empty")?;
-        let place = self.dir(&format!("mount-{index}"))?;
+        let empty = self.shared_dir("empty")?;
+        let place = self.shared_dir(&format!("mount-{index}"))?;
         let mut all = vec![empty];
         all.extend_from_slice(lowers);
         let overlay = match access {
@@ -242,6 +241,15 @@ impl Workshop<'_> {
             opened => opened,
         }
         .context(|| format!("mount target {target}"))
+    }
+}
+
+fn make_dir(dir: PathBuf) -> Result<PathBuf, SetupError> {
+    match fs::create_dir(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(e).context(|| format!("make {}", dir.display()))
+        }
+        _ => Ok(dir),
     }
 }
 
@@ -302,7 +310,7 @@ impl MemoryFiles {
 /// Makes the root of an upper look like what it covers, for the topmost layer decides that.
 fn repeat_root(from: impl AsFd, upper: &Path) -> Result<(), SetupError> {
     let upper = open_place(upper).context(|| format!("open {}", upper.display()))?;
-    points::copy_attributes(from, &upper, ".")
+    points::copy_attributes(from, &upper)
 }
 
 fn attach_at(mount: OwnedFd, place: &Path) -> Result<OwnedFd, SetupError> {

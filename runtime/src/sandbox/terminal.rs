@@ -7,11 +7,8 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
-    os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
-        unix::process::CommandExt,
-    },
-    process::{Command, Stdio},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    process::Stdio,
 };
 
 use rustix::{
@@ -23,7 +20,8 @@ use rustix::{
 };
 
 use super::{
-    Exit, KEEPER_NAME, SandboxError, Step,
+    Exit, SandboxError, Step,
+    keeper::Keeper,
     launch::{filters_for, killed_or},
     message::{self, Task},
     session,
@@ -41,37 +39,22 @@ const END_OF_INPUT: u8 = 4;
 /// If the command cannot be run; [`SandboxError::Cancelled`] if it was given up.
 pub fn run_on_terminal(step: &Step, stopped: &dyn Fn() -> bool) -> Result<Exit, SandboxError> {
     let (master, slave) = open_pty().map_err(SandboxError::Start)?;
-    let task = Task {
-        step,
-        parent: rustix::process::getpid().as_raw_nonzero().get(),
-        rootless: session::is_rootless(),
-        single_uid: session::single_uid(),
-        on_terminal: true,
-    };
-    let channel = message::write(&task, filters_for(step)?)?;
-    let stdin = channel.file.try_clone().map_err(SandboxError::Start)?;
+    let task = Task { step, single_uid: session::single_uid(), on_terminal: true };
     let other = slave.try_clone().map_err(SandboxError::Start)?;
-    let mut keeper = Command::new("/proc/self/exe")
-        .arg0(KEEPER_NAME)
-        .env_clear()
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::from(slave))
-        .stderr(Stdio::from(other))
-        .process_group(0)
-        .spawn()
-        .map_err(SandboxError::Start)?;
+    let mut keeper = Keeper::start(Stdio::from(slave), Stdio::from(other))?;
+    message::send(&keeper.socket, &task, filters_for(step)?)?;
     let raw = RawMode::enter();
-    let ended = pidfd_open(Pid::from_child(&keeper), PidfdFlags::empty());
+    let ended = pidfd_open(Pid::from_child(&keeper.child), PidfdFlags::empty());
     let carried = ended.map_err(io::Error::from).and_then(|ended| carry(&master, &ended, stopped));
     drop(raw);
     if !matches!(carried, Ok(Carried::Ended)) {
         // It fails only if the command has ended after all.
-        let _ = keeper.kill();
+        let _ = keeper.child.kill();
     }
-    keeper.wait().map_err(SandboxError::Start)?;
+    keeper.child.wait().map_err(SandboxError::Start)?;
     match carried.map_err(SandboxError::Start)? {
         Carried::Stopped => Err(SandboxError::Cancelled),
-        Carried::Ended => killed_or(channel.outcome()),
+        Carried::Ended => killed_or(message::outcome(&keeper.socket)),
     }
 }
 

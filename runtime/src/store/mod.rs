@@ -342,6 +342,11 @@ impl Store {
         self.session.tmp_dir()
     }
 
+    /// A folder of this process, gone with it, for what its steps share.
+    pub fn steps_dir(&self) -> Result<PathBuf> {
+        self.session.steps_dir()
+    }
+
     /// The file with the stat index of a context folder.
     pub fn stat_index_path(&self, context: &Path) -> PathBuf {
         let name = rbc_ir::Digest::of(context.as_os_str().as_encoded_bytes()).hex();

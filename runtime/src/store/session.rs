@@ -51,6 +51,16 @@ impl Session {
         Ok(path)
     }
 
+    pub(super) fn steps_dir(&self) -> Result<PathBuf> {
+        let path = self.path()?.join("steps");
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                Err(StoreError::io("cannot create", &path)(e))
+            }
+            _ => Ok(path),
+        }
+    }
+
     pub(super) fn tmp_dir(&self) -> Result<TmpDir> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.path()?.join(format!("d{number}"));

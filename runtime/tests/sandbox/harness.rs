@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rbc_ir::{Exec, Network, Security};
-use rbc_runtime::sandbox::{self, Cancel, Exit, HostMount, SandboxError, Step, Stream};
+use rbc_runtime::sandbox::{self, Cancel, Exit, HostMount, Keepers, SandboxError, Step, Stream};
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -90,6 +90,8 @@ fn run_as_user(args: &[String]) -> usize {
 /// A base layer with busybox, and room for steps.
 pub struct Base {
     dir: TempDir,
+    /// What steps share.
+    shared: PathBuf,
     next: AtomicUsize,
 }
 
@@ -114,7 +116,9 @@ impl Base {
         .expect("write passwd");
         fs::write(base.join("etc/group"), "root:x:0:\nmail:x:8:\nextra:x:777:mail\n")
             .expect("write group");
-        Base { dir, next: AtomicUsize::new(0) }
+        let shared = dir.path().join("shared");
+        fs::create_dir(&shared).expect("make a directory");
+        Base { dir, shared, next: AtomicUsize::new(0) }
     }
 
     /// The base layer.
@@ -136,6 +140,7 @@ impl Base {
             lowers: vec![self.layer()],
             upper: self.fresh(),
             work: self.fresh(),
+            shared: self.shared.clone(),
             exec: exec(&["/bin/sh", "-c", script]),
             mounts: Vec::new(),
             extra_env: Vec::new(),
@@ -192,7 +197,9 @@ pub fn try_run(step: &Step) -> Result<Ran, SandboxError> {
         Stream::Stdout => stdout.extend_from_slice(bytes),
         Stream::Stderr => stderr.extend_from_slice(bytes),
     };
-    let exit = sandbox::run(step, &mut output, &Cancel::new()?)?;
+    // Another one gets ready and is never used.
+    let keepers = Keepers::new(2);
+    let exit = sandbox::run(step, &keepers, &mut output, &Cancel::new()?)?;
     Ok(Ran {
         exit,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rbc_ir::{ExtraHost, Network, Security, Ulimit};
-use rbc_runtime::sandbox::{self, Access, Cancel, Exit, HostMount, HostSource, SandboxError, Step};
+use rbc_runtime::sandbox::{
+    self, Access, Cancel, Exit, HostMount, HostSource, Keepers, SandboxError, Step,
+};
 
 use crate::harness::{Base, Test, exec, names, run, try_run};
 
@@ -451,7 +453,7 @@ fn cancelling(base: &Base) {
         let handle = cancel.clone();
         let running = scope.spawn(move || {
             let mut output = |_, _: &[u8]| marker.store(true, Ordering::Release);
-            sandbox::run(&step, &mut output, &handle)
+            sandbox::run(&step, &Keepers::new(1), &mut output, &handle)
         });
         while !seen.load(Ordering::Acquire) && !running.is_finished() {
             std::thread::sleep(Duration::from_millis(5));
@@ -468,13 +470,15 @@ fn cancelling(base: &Base) {
 /// The process that `killed_parent_leaves_nothing` kills while it runs a step.
 pub fn victim(dir: &Path) -> ! {
     sandbox::enter().expect("namespaces");
-    let (upper, work) = (dir.join("upper"), dir.join("work"));
-    fs::create_dir(&upper).expect("make the upper");
-    fs::create_dir(&work).expect("make the work directory");
+    let [upper, work, shared] = ["upper", "work", "shared"].map(|name| dir.join(name));
+    for path in [&upper, &work, &shared] {
+        fs::create_dir(path).expect("make a directory");
+    }
     let step = Step {
         lowers: vec![dir.join("base")],
         upper,
         work,
+        shared,
         exec: exec(&["/bin/sh", "-c", "sleep 98765 & echo up > /up; sleep 98765"]),
         mounts: Vec::new(),
         extra_env: Vec::new(),
@@ -493,24 +497,29 @@ fn killed_parent_leaves_nothing(base: &Base) {
         assert!(Instant::now() < deadline, "the step did not start");
         std::thread::sleep(Duration::from_millis(5));
     }
+    // One of the step, and two processes that wait for the next.
+    let keeper = format!("rbc-step\0{}\0", victim.id());
+    while running(&keeper).len() != 3 {
+        assert!(Instant::now() < deadline, "there are {:?}", running(&keeper));
+        std::thread::sleep(Duration::from_millis(5));
+    }
     victim.kill().unwrap();
     victim.wait().unwrap();
-    while !sleepers().is_empty() {
-        assert!(Instant::now() < deadline, "left: {:?}", sleepers());
+    let left = || [running("sleep\098765\0"), running(&keeper)].concat();
+    while !left().is_empty() {
+        assert!(Instant::now() < deadline, "left: {:?}", left());
         std::thread::sleep(Duration::from_millis(5));
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&*dir.to_string_lossy()));
 }
 
-/// The pids of the victim's sleeping commands.
-fn sleepers() -> Vec<String> {
-    names(Path::new("/proc"))
-        .into_iter()
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x0098765\0")
-        })
-        .collect()
+/// The pids of the processes with this command line.
+fn running(command: &str) -> Vec<String> {
+    let has = |pid: &String| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == command.as_bytes())
+    };
+    names(Path::new("/proc")).into_iter().filter(has).collect()
 }
 
 fn pretended_owners(base: &Base) {

@@ -190,8 +190,8 @@ pub fn resolve(
     Ok(found.tagged.unwrap_or(found.id))
 }
 
-/// Puts the files of the commit that `source` pins into the folder `dest`. `work` is an empty
-/// folder on the same file system for what is needed on the way.
+/// Puts the files of the commit that `source` pins into the folder `dest`. `work` is a folder on
+/// the same file system for what is needed on the way, `tree` and `repository`.
 ///
 /// # Errors
 /// If the commit or its submodules cannot be fetched, or the folder is not in it.
