@@ -95,6 +95,12 @@ impl<'a> Queue<'a> {
         Some(step)
     }
 
+    /// How many steps may start now.
+    fn startable(&self) -> usize {
+        let [work, wait] = &self.ready;
+        work.len() + wait.len().min(self.jobs)
+    }
+
     /// Makes those ready that waited for this step alone.
     fn done(&mut self, step: usize) {
         self.left -= 1;
@@ -144,7 +150,12 @@ pub(super) fn run_all<E: Send>(
                     on_failure();
                 }
             }
-            changed.notify_all();
+            // This thread takes one of those that can start; it needs others for the rest only.
+            if state.stopped || state.left == 0 {
+                changed.notify_all();
+            } else {
+                (1..state.startable()).for_each(|_| changed.notify_one());
+            }
         }
     };
     match rayon::ThreadPoolBuilder::new()
