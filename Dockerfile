@@ -5,7 +5,9 @@ ARG DEBIAN=bookworm
 
 FROM rust:1-${DEBIAN} AS program
 WORKDIR /src
-ENV CARGO_PROFILE_RELEASE_STRIP=true
+# Less makes a quick build of a slow program.
+ARG OPT_LEVEL=3
+ENV CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_RELEASE_OPT_LEVEL=${OPT_LEVEL}
 RUN --mount=type=bind,target=. \
     --mount=type=cache,target=/target \
     --mount=type=cache,target=/usr/local/cargo/registry \
