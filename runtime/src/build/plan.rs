@@ -10,7 +10,7 @@ use rbc_ir::{Digest, Graph, Input, Op, Source};
 
 use crate::{
     history::Miss,
-    store::{CachedResult, Result, Store},
+    store::{CachedResult, LookUp, Result, Store},
     travel::{Imports, Offer},
 };
 
@@ -118,12 +118,20 @@ impl Plan {
                             .is_some_and(|then| standings[at].replaces(then, asked))
                     })
                 };
-                match store.result(digest)? {
-                    None => {
+                match store.look_up(digest)? {
+                    LookUp::Hit(result) if is_replaced(&result, Asked::Store) => {
+                        Standing::Stale(Miss::Remade)
+                    }
+                    LookUp::Hit(result) => Standing::Valid(result),
+                    missing => {
+                        let last = match missing {
+                            LookUp::Lost(last) => Some(last),
+                            LookUp::Hit(_) | LookUp::Unknown => None,
+                        };
                         let mut offers =
                             imports.map(|imports| imports.results(digest)).unwrap_or_default();
                         offers.retain(|offer| !is_replaced(&offer.result, Asked::All));
-                        match (offers.is_empty(), store.last_result(digest)?) {
+                        match (offers.is_empty(), last) {
                             (false, _) => Standing::Offered(offers),
                             // What stands on it stands on something that was made anew.
                             (true, Some(last)) if is_replaced(&last, Asked::Store) => {
@@ -132,10 +140,6 @@ impl Plan {
                             (true, last) => Standing::Missing(last.map(|last| last.id)),
                         }
                     }
-                    Some(result) if is_replaced(&result, Asked::Store) => {
-                        Standing::Stale(Miss::Remade)
-                    }
-                    Some(result) => Standing::Valid(result),
                 }
             };
             standings.push(standing);

@@ -55,7 +55,7 @@ pub use lock::KeyLock;
 pub(crate) use mounts::MountLock;
 pub use remove::remove_tree;
 pub(crate) use results::result_id;
-pub use results::{CachedResult, Candidates, InputContent, StoredResult};
+pub use results::{CachedResult, Candidates, InputContent, LookUp, StoredResult};
 pub use session::TmpDir;
 pub use space::LayerKind;
 pub(crate) use space::{Noted, SpaceItem};

@@ -61,6 +61,17 @@ pub struct CachedResult {
     pub stored: StoredResult,
 }
 
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookUp {
+    /// A result all of whose layers are there.
+    Hit(CachedResult),
+    /// The last result, which was evicted or lacks a layer.
+    Lost(CachedResult),
+    /// No result that can be read.
+    Unknown,
+}
+
 /// Earlier results that may fit, and what keeps them from being evicted.
 #[derive(Default)]
 pub struct Candidates {
@@ -186,26 +197,28 @@ impl Store {
 
     /// The cached result of a key, if all of its layers are there.
     pub fn result(&self, key: &Digest) -> Result<Option<CachedResult>> {
-        let found = self
+        Ok(match self.look_up(key)? {
+            LookUp::Hit(result) => Some(result),
+            LookUp::Lost(_) | LookUp::Unknown => None,
+        })
+    }
+
+    /// What the index knows of a key, in one query.
+    pub fn look_up(&self, key: &Digest) -> Result<LookUp> {
+        let found: Option<(Stored, bool)> = self
             .db
             .get()
             .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM results WHERE key = ?1 AND evicted IS NULL"
+                "SELECT {COLUMNS}, evicted IS NULL FROM results WHERE key = ?1"
             ))?
-            .query_row(params![key.as_bytes()], Stored::read)
+            .query_row(params![key.as_bytes()], |row| Ok((Stored::read(row)?, row.get(7)?)))
             .optional()?;
-        Ok(found.and_then(Stored::decode).filter(|result| self.has_layers(&result.stored.layers)))
-    }
-
-    /// What the index remembers of the last result of a key, even if it was evicted.
-    pub fn last_result(&self, key: &Digest) -> Result<Option<CachedResult>> {
-        let found = self
-            .db
-            .get()
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM results WHERE key = ?1"))?
-            .query_row(params![key.as_bytes()], Stored::read)
-            .optional()?;
-        Ok(found.and_then(Stored::decode))
+        let decoded = found.and_then(|(row, is_kept)| Some((row.decode()?, is_kept)));
+        Ok(match decoded {
+            Some((result, true)) if self.has_layers(&result.stored.layers) => LookUp::Hit(result),
+            Some((result, _)) => LookUp::Lost(result),
+            None => LookUp::Unknown,
+        })
     }
 
     /// Results of the same operation on any inputs whose layers are all there, newest first. All
