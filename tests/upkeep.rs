@@ -2,8 +2,15 @@
 
 mod support;
 
-use std::{fs, process::Stdio};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::Stdio,
+};
 
+use serde_json::Value;
 use support::{Bench, output::Oci};
 
 const TWO_STAGES: &str = "FROM busybox AS builder
@@ -19,8 +26,35 @@ fn bench() -> Bench {
     bench
 }
 
-fn lines(text: &str) -> Vec<serde_json::Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+/// JSON lines but for the sums at the end.
+fn lines(text: &str) -> Vec<Value> {
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    all.filter(|line| line.get("summary").is_none()).collect()
+}
+
+/// The sums at the end of JSON lines.
+fn summary(text: &str) -> Value {
+    let last = text.lines().last().expect("a line");
+    serde_json::from_str::<Value>(last).expect("JSON")["summary"].take()
+}
+
+/// Bytes on disk below a folder, each file once, as `du` counts; without what `but` is called.
+fn disk(folder: &Path, but: &str) -> u64 {
+    let mut seen = HashSet::new();
+    let mut sum = 0;
+    let mut pending = vec![folder.to_owned()];
+    while let Some(path) = pending.pop() {
+        // What a running build removes in the meantime is not there.
+        let Ok(facts) = fs::symlink_metadata(&path) else { continue };
+        if seen.insert((facts.dev(), facts.ino())) {
+            sum += facts.blocks() * 512;
+        }
+        if facts.is_dir() {
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            pending.extend(entries.filter(|e| e.file_name() != but).map(|e| e.path()));
+        }
+    }
+    sum
 }
 
 fn layers(bench: &Bench) -> usize {
@@ -102,9 +136,11 @@ fn a_running_build_keeps_what_it_uses() {
         assert!(build.try_wait().unwrap().is_none(), "the build ended early");
         std::thread::sleep(std::time::Duration::from_millis(20));
     };
+    let held = lines(&bench.rbc("du --format json --filter inuse").ok().stdout);
     let listed = lines(&bench.rbc("du --format json").ok().stdout);
     let in_use = listed.iter().filter(|item| item["inUse"] == true).count();
     assert!(in_use >= 3, "two layers and the cache mount: {listed:?}");
+    assert_eq!(held.len(), in_use, "{held:?}");
     bench.rbc("prune --all --force").ok();
     bench.rbc("fsck").ok();
     fs::write(mount.join("go"), "").unwrap();
@@ -140,12 +176,145 @@ fn what_takes_space_is_listed_by_kind_and_by_step() {
     let bench = bench();
     bench.rbc("build -q -t app c").ok();
     let table = bench.rbc("du").ok().stdout;
-    for word in ["layer", "image-layer", "cache-mount", "index", "Reclaimable:", "Total:"] {
+    for word in [
+        "layer",
+        "image-layer",
+        "temporary",
+        "other",
+        "cache-mount",
+        "index",
+        "Reclaimable:",
+        "Total:",
+    ] {
         assert!(table.contains(word), "{word}: {table}");
     }
     assert!(bench.rbc("du -v").ok().stdout.contains("RUN cp /made /copy"));
     let fails = bench.rbc("prune");
     fails.fails(2, "--force");
+}
+
+/// Layers that share files by links, a base image, blobs, a cache mount.
+fn everything() -> Bench {
+    let bench = bench();
+    for number in 0..50 {
+        bench.write(&format!("d/src/{number}"), vec![b'x'; 3000 + number]);
+    }
+    bench.write(
+        "d/Dockerfile",
+        "FROM busybox AS one\nCOPY src /src\nFROM busybox\nCOPY --from=one /src /src\nRUN ls /src > /list\n",
+    );
+    bench.rbc("build -q -t app c").ok();
+    bench.rbc("build -q -o type=oci,dest=out.tar,compression=zstd d").ok();
+    bench.write("d/src/0", "changed");
+    bench.rbc("build -q -o out d").ok();
+    bench
+}
+
+#[test]
+fn what_takes_space_adds_up_to_what_the_folder_takes() {
+    let bench = everything();
+    let du = bench.rbc("du --format json").ok().stdout;
+    let (items, sums) = (lines(&du), summary(&du));
+    let size = |item: &Value| item["size"].as_u64().expect("a size");
+    let mut by_kind: HashMap<&str, u64> = HashMap::new();
+    for item in &items {
+        *by_kind.entry(item["kind"].as_str().expect("a kind")).or_default() += size(item);
+    }
+    for (kind, sum) in &by_kind {
+        assert_eq!(sums["kinds"][kind]["size"], *sum, "{kind}");
+    }
+    let shared = sums["sharedByLayers"].as_u64().expect("bytes");
+    assert!(shared >= 150_000, "the files of src are links: {sums}");
+    assert_eq!(sums["total"], by_kind.values().sum::<u64>() + shared);
+    // The index may grow while it is looked at.
+    let (told, there) = (sums["total"].as_u64().expect("bytes"), disk(&bench.root(), ""));
+    assert!(told.abs_diff(there) < 100_000, "told {told}, there are {there}");
+
+    let free = sums["reclaimable"].as_u64().expect("bytes");
+    let before = bench.rbc("prune --all --dry-run --format json").ok().stdout;
+    let after = bench.rbc("prune --all --force --format json").ok().stdout;
+    let going = |text: &str| {
+        let items = lines(text).into_iter();
+        items.map(|item| (item["id"].clone(), item["freed"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(going(&before), going(&after), "what would go goes");
+    assert_eq!(summary(&before)["freed"], free);
+    assert_eq!(summary(&after)["freed"], free);
+    let left = summary(&bench.rbc("du --format json").ok().stdout);
+    assert_eq!((&left["reclaimable"], &left["sharedByLayers"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn filters_choose_what_is_listed_and_what_goes() {
+    let bench = everything();
+    let chosen = |filter: &str| {
+        let listed = bench.rbc(&format!("du --format json --filter {filter}")).ok().stdout;
+        lines(&listed)
+    };
+    let all = |items: &[Value], name: &str, value: Value| {
+        !items.is_empty() && items.iter().all(|item| item[name] == value)
+    };
+    assert!(all(&chosen("type=cache-mount"), "kind", "cache-mount".into()));
+    assert!(all(&chosen("type=exec.cachemount"), "name", "/cache".into()));
+    assert!(chosen("type!=layer").iter().all(|item| item["kind"] != "layer"));
+    assert!(all(&chosen("mutable"), "reclaimable", false.into()) || !chosen("mutable").is_empty());
+    let (shared, private) = (chosen("shared"), chosen("private"));
+    assert!(shared.iter().all(|item| item["shared"] != 0 || !item["partOf"].is_null()));
+    assert!(private.iter().all(|item| item["shared"] == 0 && item["partOf"].is_null()));
+    assert_eq!(chosen("shared=false"), private);
+    assert_eq!(chosen("inuse").len(), 0);
+    assert_eq!(chosen("until=1h --filter type=layer").len(), 0, "all are new");
+    let step = chosen("name~=ls");
+    assert!(step.iter().all(|item| item["name"].as_str().unwrap().contains("ls /src")), "{step:?}");
+    // The short form of an id, as the table has it.
+    let id = step[0]["id"].as_str().expect("an id").trim_start_matches("sha256:");
+    assert_eq!(chosen(&format!("id={}", &id[..12])), [step[0].clone()]);
+
+    bench.rbc("prune --force --filter colour=red").fails(2, "no filter \"colour\"");
+    bench.rbc("prune --force --filter until=soon").fails(2, "no time span");
+    let gone = bench.rbc("prune --force --format json --filter type=cache-mount").ok().stdout;
+    assert!(all(&lines(&gone), "why", "filter".into()), "{gone}");
+    assert_eq!(chosen("type=cache-mount"), [Value::Null; 0]);
+    let gone = bench.rbc("prune --all --force --filter until=24h").ok().stdout;
+    assert!(gone.contains("Freed: 0B") || gone.contains("unreferenced"), "{gone}");
+    bench.rbc("fsck --check").ok();
+}
+
+#[test]
+fn a_budget_is_kept_and_every_eviction_has_its_reason() {
+    let bench = everything();
+    let total = |bench: &Bench| {
+        summary(&bench.rbc("du --format json").ok().stdout)["total"].as_u64().expect("bytes")
+    };
+    let before = total(&bench);
+    // Nothing is too much.
+    for bound in ["--max-used-space 1g", "--min-free-space 1", "--reserved-space 1g"] {
+        let text = bench.rbc(&format!("prune --all --force {bound}")).ok().stdout;
+        assert!(text.contains("Freed: 0B"), "{bound}: {text}");
+    }
+    let bound = before - 200_000;
+    let text = bench.rbc(&format!("prune --all --dry-run --max-used-space {bound}")).ok().stdout;
+    assert!(text.contains("Would free: "), "{text}");
+    assert_eq!(total(&bench), before, "nothing has changed");
+    let kept = format!("prune --all --force --max-used-space 1 --keep-storage {bound}");
+    let gone = lines(&bench.rbc(&format!("{kept} --format json")).ok().stdout);
+    assert!(!gone.is_empty());
+    for item in &gone {
+        let (why, reason) = (item["why"].as_str().unwrap(), item["reason"].as_str().unwrap());
+        match why {
+            "over-limit" => assert!(reason.starts_with("over ") && reason.contains("last used")),
+            "unreferenced" => assert!(reason.contains("no result and no image needs it")),
+            _ => panic!("{item}"),
+        }
+    }
+    // The index is not smaller for it.
+    assert!(total(&bench) <= bound + 100_000);
+    bench.rbc("build -q -o out d").ok();
+    let text = bench.rbc("prune --force").ok().stdout;
+    assert!(text.contains("in no named image: last used"), "{text}");
+    bench.rbc("build -q -o out d").ok();
+    let text = bench.rbc("prune --all --force --max-used-space 1").ok().stdout;
+    assert!(text.contains("over 1B: last used"), "{text}");
 }
 
 /// A Dockerfile that makes so many million bytes which nothing compresses.
@@ -176,6 +345,39 @@ fn a_limit_evicts_the_oldest_and_holds() {
     assert_eq!(executed("e"), 0, "the newest is there");
     // How long each took to make counts as well, so any of the others may have gone.
     assert!(["a", "b", "c", "d"].into_iter().map(executed).sum::<usize>() >= 2);
+}
+
+#[test]
+fn a_limit_holds_at_every_moment_of_a_build_and_tells_what_it_evicted() {
+    let bench = Bench::with_busybox();
+    let steps = |name: &str| {
+        let run = |n: usize| format!("RUN echo {name}{n}; head -c 1000000 /dev/urandom > /f{n}\n");
+        format!("FROM busybox\n{}", (0..5).map(run).collect::<String>())
+    };
+    for name in ["a", "b", "c"] {
+        bench.write(&format!("{name}/Dockerfile"), steps(name));
+    }
+    // One build with its layers and blobs fits beside the base image, all of them do not.
+    let max = disk(&bench.root(), "") + 16_000_000;
+    let mut told = String::new();
+    for name in ["a", "b", "c"] {
+        let mut command = bench.command();
+        command.args(["build", "--progress", "plain", "-o", "type=oci,dest=out.tar"]);
+        command.args(["--state-max-size", &max.to_string(), name]);
+        let mut build =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("rbc starts");
+        let mut most = 0;
+        while build.try_wait().expect("a child").is_none() {
+            most = most.max(disk(&bench.root(), "tmp"));
+        }
+        let run = support::Run::from(build.wait_with_output().expect("ended")).ok();
+        assert!(most <= max, "{name}: {most} of {max}");
+        told = run.stderr;
+    }
+    let line = told.lines().find(|line| line.starts_with("evicted ")).expect("what was evicted");
+    assert!(line.contains("to keep within"), "{told}");
+    assert!(told.contains(": last used ") && told.contains("made in"), "{told}");
+    bench.rbc("fsck --check").ok();
 }
 
 #[test]

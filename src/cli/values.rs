@@ -116,26 +116,37 @@ pub fn size(text: &str) -> Result<u64, String> {
     if bytes < (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// A time span: numbers with units, as in `1h30m`, and days.
+/// A time span as Go writes it, numbers with units as in `1h30m` or `1.5h`, and days.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time span: want for example 24h, 1h30m or 7d");
     let mut rest = text;
-    let mut seconds: u64 = 0;
+    let mut sum = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit = match rest[digits..].chars().next() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            Some('d') => 86_400,
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(digits);
+        let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(letters);
+        let millis: f64 = match unit {
+            "ms" => 1.0,
+            "s" => 1e3,
+            "m" => 60e3,
+            "h" => 3600e3,
+            "d" => 86_400e3,
             _ => return Err(wrong()),
         };
-        let part = number.checked_mul(unit).ok_or_else(wrong)?;
-        seconds = seconds.checked_add(part).ok_or_else(wrong)?;
-        rest = &rest[digits + 1..];
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let part = Duration::try_from_secs_f64(number * millis / 1e3).map_err(|_| wrong())?;
+        sum = sum.checked_add(part).ok_or_else(wrong)?;
+        rest = after;
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
+    if text.is_empty() { Err(wrong()) } else { Ok(sum) }
+}
+
+/// A date, or a date and a time as RFC 3339 has them, in seconds since the epoch.
+pub fn moment(text: &str) -> Option<i64> {
+    use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    OffsetDateTime::parse(&whole, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
 }
 
 /// `HOST:IP` or `HOST=IP`.

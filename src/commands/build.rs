@@ -28,11 +28,11 @@ use rbc_runtime::{
     sandbox::Cancel,
     store::{LayerId, Store},
     travel::{FromPlace, ToPlace},
-    upkeep::Limit,
 };
 
 use super::{
     Failure, Outcome, attest::Attestations, caches, call, compile, debug, graph, push, report,
+    upkeep,
 };
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
@@ -158,11 +158,11 @@ fn execute(
     let tags = names.iter().map(Reference::to_string).collect();
     let journal = Journal::begin(subject(graph, place), tags);
     let limit = state::limit(store, flags.state_max_size)?;
-    let mut result =
-        run_and_export(store, graph, (&journal, limit.as_ref()), names, outside, flags);
+    let mut result = run_and_export(store, graph, &journal, names, outside, flags);
     if let Some(limit) = limit {
         // Nothing is needed any more, so what this build held may go too.
         let settled = limit.settle();
+        upkeep::tell_evicted(&limit, flags.progress, flags.quiet);
         result = result.and_then(|()| Ok(settled?));
     }
     let outcome = match &result {
@@ -199,7 +199,7 @@ fn subject(graph: &Graph, (dockerfile, context): (&str, &str)) -> Subject {
 fn run_and_export(
     store: &Store,
     graph: &Graph,
-    (journal, limit): (&Journal, Option<&Limit<'_>>),
+    journal: &Journal,
     names: Vec<Reference>,
     outside: &Outside<'_>,
     flags: &BuildFlags,
@@ -227,7 +227,6 @@ fn run_and_export(
         jobs: jobs(flags),
         events: &*sink,
         cancel,
-        limit,
         registry,
         imports: imports.as_ref(),
         journal,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::{CacheExportArgs, CacheImportArgs},
-    registries, render, state,
+    registries, render,
 };
 
 /// The name of an exported cache in its layout.
@@ -93,9 +93,8 @@ pub fn import(store: &Store, args: &CacheImportArgs) -> Outcome {
         false => travel::import_mounts(store, &travelled, &args.mount, &Stop::default())?,
     };
     let sink = render::sink(args.progress, args.quiet, None);
-    let limit = state::limit(store, None)?;
     let done = match args.mount.is_empty() {
-        true => travel::import_all(store, travelled, limit.as_ref(), &*sink),
+        true => travel::import_all(store, travelled, &*sink),
         false => Ok(travel::Imported::default()),
     };
     sink.finish();

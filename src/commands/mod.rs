@@ -24,7 +24,7 @@ mod upkeep;
 use rbc_runtime::store::Store;
 
 use crate::{
-    cli::{CacheCommand, Cli, Command},
+    cli::{CacheCommand, Cli, Command, ProgressKind},
     state,
 };
 
@@ -35,7 +35,9 @@ fn fill(store: &Store, act: impl FnOnce(&Store) -> Outcome) -> Outcome {
     let limit = state::limit(store, None)?;
     act(store)?;
     if let Some(limit) = limit {
-        limit.settle()?;
+        let settled = limit.settle();
+        upkeep::tell_evicted(&limit, ProgressKind::Auto, false);
+        settled?;
     }
     Ok(())
 }
@@ -73,6 +75,7 @@ pub fn run(cli: Cli) -> Outcome {
             fill(&state::open(root)?, |store| cache::import(store, &args))
         }
         Command::Du(args) => upkeep::du(&state::open_to_look(root)?, &args),
+        Command::Prune(args) if args.dry_run => upkeep::prune(&state::open_to_look(root)?, &args),
         Command::Prune(args) => upkeep::prune(&state::open_to_free(root)?, &args),
         Command::Fsck(args) if args.check => upkeep::fsck(&state::open_read_only(root)?, &args),
         Command::Fsck(args) => upkeep::fsck(&state::open_to_repair(root)?, &args),

@@ -8,58 +8,113 @@ use std::{
 use rbc_runtime::{
     store::Store,
     upkeep::{
-        self, CheckMode, Inventory, Item, ItemKind, Measure, PruneOptions, Repair, Report,
-        show_bytes,
+        self, Budget, CheckMode, Evicted, Inventory, Item, ItemFilter, ItemKind, Limit, Measure,
+        PruneOptions, Repair, Report, Why, all_fit, show_bytes,
     },
 };
 use serde_json::json;
 
-use super::{Failure, Outcome, plain::print_table};
-use crate::cli::{DuArgs, FsckArgs, ListFormat, PruneArgs, PruneFilter};
+use super::{Failure, Outcome, plain::print_table, report};
+use crate::cli::{DuArgs, FsckArgs, ListFormat, ProgressKind, PruneArgs, PruneFilter};
 
 pub fn du(store: &Store, args: &DuArgs) -> Outcome {
     let mut inventory = Inventory::take(store, Measure::Disk)?;
     inventory.sort();
+    let (filters, since) = conditions(&args.filter);
+    inventory.retain(|item| {
+        all_fit(&filters, item) && since.is_none_or(|moment| item.last_used <= moment)
+    });
     let mut out = io::stdout().lock();
-    match (args.format, args.verbose) {
-        (ListFormat::Json, _) => {
-            for item in &inventory.items {
-                writeln!(out, "{}", item_json(item))?;
-            }
-            return Ok(());
+    let kinds: Vec<KindSum> =
+        ItemKind::ALL.into_iter().filter_map(|kind| KindSum::of(&inventory, kind)).collect();
+    if args.format == ListFormat::Json {
+        for item in &inventory.items {
+            writeln!(out, "{}", item_json(item))?;
         }
-        (ListFormat::Table, true) => {
-            let mut table = vec![
-                ["ID", "KIND", "SIZE", "SHARED", "LAST USED", "MADE IN", "RECLAIMABLE", "NAME"]
-                    .map(str::to_owned),
-            ];
-            table.extend(inventory.items.iter().map(row));
-            print_table(&mut out, &table)?;
-        }
-        (ListFormat::Table, false) => {
-            let mut table =
-                vec![["KIND", "COUNT", "SIZE", "SHARED", "RECLAIMABLE"].map(str::to_owned)];
-            for kind in ItemKind::ALL {
-                let of_kind = || inventory.items.iter().filter(move |item| item.kind == kind);
-                let sum = |bytes: fn(&Item) -> u64| show_bytes(of_kind().map(bytes).sum());
-                if of_kind().next().is_some() {
-                    let free = of_kind().filter(|i| i.is_reclaimable()).map(|i| i.own).sum();
-                    table.push([
-                        kind.name().to_owned(),
-                        of_kind().count().to_string(),
-                        sum(|item| item.own),
-                        sum(|item| item.shared),
-                        show_bytes(free),
-                    ]);
-                }
-            }
-            print_table(&mut out, &table)?;
-        }
+        let kinds: serde_json::Map<_, _> = kinds.iter().map(KindSum::json).collect();
+        let summary = json!({
+            "total": inventory.total(),
+            "sharedByLayers": inventory.shared,
+            "reclaimable": inventory.reclaimable(),
+            "kinds": kinds,
+        });
+        writeln!(out, "{}", json!({ "summary": summary }))?;
+        return Ok(());
+    }
+    if args.verbose {
+        let mut table = vec![
+            ["ID", "KIND", "SIZE", "SHARED", "LAST USED", "MADE IN", "RECLAIMABLE", "NAME"]
+                .map(str::to_owned),
+        ];
+        table.extend(inventory.items.iter().map(row));
+        print_table(&mut out, &table)?;
+    } else {
+        let mut table = vec![["KIND", "COUNT", "SIZE", "SHARED", "RECLAIMABLE"].map(str::to_owned)];
+        table.extend(kinds.iter().map(KindSum::row));
+        print_table(&mut out, &table)?;
     }
     writeln!(out, "Shared by layers: {}", show_bytes(inventory.shared))?;
     writeln!(out, "Reclaimable: {}", show_bytes(inventory.reclaimable()))?;
     writeln!(out, "Total: {}", show_bytes(inventory.total()))?;
     Ok(())
+}
+
+/// What the things of one kind take together. What they share counts for each.
+struct KindSum {
+    kind: ItemKind,
+    count: usize,
+    size: u64,
+    shared: u64,
+    reclaimable: u64,
+}
+
+impl KindSum {
+    /// `None` if there is nothing of the kind.
+    fn of(inventory: &Inventory, kind: ItemKind) -> Option<Self> {
+        let mut sum = Self { kind, count: 0, size: 0, shared: 0, reclaimable: 0 };
+        for item in inventory.items.iter().filter(|item| item.kind == kind) {
+            sum.count += 1;
+            sum.size += item.own;
+            sum.shared += item.shared;
+            sum.reclaimable += if item.is_reclaimable() { item.own } else { 0 };
+        }
+        (sum.count > 0).then_some(sum)
+    }
+
+    fn row(&self) -> [String; 5] {
+        [
+            self.kind.name().to_owned(),
+            self.count.to_string(),
+            show_bytes(self.size),
+            show_bytes(self.shared),
+            show_bytes(self.reclaimable),
+        ]
+    }
+
+    fn json(&self) -> (String, serde_json::Value) {
+        let value = json!({
+            "count": self.count,
+            "size": self.size,
+            "shared": self.shared,
+            "reclaimable": self.reclaimable,
+        });
+        (self.kind.name().to_owned(), value)
+    }
+}
+
+/// What filters ask for: conditions, and the moment since which things must not have been used.
+fn conditions(filters: &[PruneFilter]) -> (Vec<ItemFilter>, Option<i64>) {
+    let mut conditions = Vec::new();
+    let mut since: Option<i64> = None;
+    for filter in filters {
+        match filter {
+            PruneFilter::Item(filter) => conditions.push(filter.clone()),
+            PruneFilter::Until(moment) => {
+                since = Some(since.map_or(*moment, |earlier| earlier.min(*moment)));
+            }
+        }
+    }
+    (conditions, since)
 }
 
 fn row(item: &Item) -> [String; 8] {
@@ -96,49 +151,102 @@ fn item_json(item: &Item) -> serde_json::Value {
 }
 
 pub fn prune(store: &Store, args: &PruneArgs) -> Outcome {
-    let mut options = PruneOptions {
+    let (filters, unused_since) = conditions(&args.filter);
+    let options = PruneOptions {
         everything: args.all,
-        keep: args.keep_storage.or(args.max_used_space),
-        ..PruneOptions::default()
+        unused_since,
+        filters,
+        budget: Budget {
+            reserved: args.reserved_space,
+            max_used: args.max_used_space,
+            min_free: args.min_free_space,
+        },
+        dry_run: args.dry_run,
     };
-    for filter in &args.filter {
-        match filter {
-            PruneFilter::Until(time) => options.unused_for = Some(*time),
-            PruneFilter::Kind(kind) => options.kinds.push(*kind),
-            PruneFilter::Id(id) => options.ids.push(id.clone()),
-        }
-    }
-    if !args.force && !agrees(args)? {
+    if !args.force && !args.dry_run && !agrees(args)? {
         return Ok(());
     }
     let pruned = upkeep::prune(store, &options)?;
     let mut out = io::stdout().lock();
     if args.format == ListFormat::Json {
         for evicted in &pruned.evicted {
-            let mut line = item_json(&evicted.item);
-            line["freed"] = evicted.freed.into();
-            line["reason"] = reason(&evicted.item).into();
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", evicted_json(evicted))?;
         }
+        let summary =
+            json!({ "freed": pruned.freed, "left": pruned.left, "dryRun": options.dry_run });
+        writeln!(out, "{}", json!({ "summary": summary }))?;
         return Ok(());
     }
     if !pruned.evicted.is_empty() {
-        let mut table = vec![["ID", "KIND", "FREED", "REASON", "NAME"].map(str::to_owned)];
-        table.extend(pruned.evicted.iter().map(|evicted| {
-            let item = &evicted.item;
-            [
-                short_id(item),
-                item.kind.name().to_owned(),
-                show_bytes(evicted.freed),
-                reason(item),
-                item.name.clone(),
-            ]
-        }));
-        print_table(&mut out, &table)?;
+        print_table(&mut out, &evicted_table(&pruned.evicted))?;
     }
-    writeln!(out, "Freed: {}", show_bytes(pruned.freed))?;
-    writeln!(out, "Left: {}", show_bytes(pruned.left))?;
+    let (freed, left) = match options.dry_run {
+        true => ("Would free", "Would leave"),
+        false => ("Freed", "Left"),
+    };
+    writeln!(out, "{freed}: {}", show_bytes(pruned.freed))?;
+    writeln!(out, "{left}: {}", show_bytes(pruned.left))?;
     Ok(())
+}
+
+fn evicted_table(evicted: &[Evicted]) -> Vec<[String; 5]> {
+    let mut table = vec![["ID", "KIND", "FREED", "REASON", "NAME"].map(str::to_owned)];
+    table.extend(evicted.iter().map(|evicted| {
+        let item = &evicted.item;
+        [
+            short_id(item),
+            item.kind.name().to_owned(),
+            show_bytes(evicted.freed),
+            reason(evicted),
+            item.name.clone(),
+        ]
+    }));
+    table
+}
+
+fn evicted_json(evicted: &Evicted) -> serde_json::Value {
+    let mut line = item_json(&evicted.item);
+    line["freed"] = evicted.freed.into();
+    line["why"] = evicted.why.name().into();
+    line["reason"] = reason(evicted).into();
+    line
+}
+
+/// How many of the things are listed that a build has evicted.
+const MOST_TOLD: usize = 20;
+
+/// Tells on stderr what was evicted for a limit.
+pub fn tell_evicted(limit: &Limit<'_>, progress: ProgressKind, is_quiet: bool) {
+    let evicted = limit.evicted();
+    if evicted.is_empty() || is_quiet {
+        return;
+    }
+    if progress == ProgressKind::Rawjson {
+        for evicted in &evicted {
+            let mut line = evicted_json(evicted);
+            line["event"] = "evicted".into();
+            report::tell(&line.to_string());
+        }
+        return;
+    }
+    let freed = evicted.iter().map(|evicted| evicted.freed).sum();
+    report::tell(&format!(
+        "evicted {} of the state folder, {}, to keep within {}:",
+        match evicted.len() {
+            1 => "1 thing".to_owned(),
+            n => format!("{n} things"),
+        },
+        show_bytes(freed),
+        show_bytes(limit.max())
+    ));
+    let told = &evicted[..evicted.len().min(MOST_TOLD)];
+    let mut text = Vec::new();
+    // Writing to a vector does not fail.
+    let _ = print_table(&mut text, &evicted_table(told));
+    report::tell(String::from_utf8_lossy(&text).trim_end());
+    if evicted.len() > told.len() {
+        report::tell(&format!("and {} more", evicted.len() - told.len()));
+    }
 }
 
 /// Asks whether to go on.
@@ -157,20 +265,29 @@ fn agrees(args: &PruneArgs) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Why something was evicted before others.
-fn reason(item: &Item) -> String {
-    if item.last_used == 0 {
-        return "nothing needs it".to_owned();
-    }
+/// Why something was evicted, and before others.
+fn reason(evicted: &Evicted) -> String {
+    let item = &evicted.item;
+    let why = match evicted.why {
+        Why::Unreferenced => return "unreferenced: no result and no image needs it".to_owned(),
+        Why::OverLimit(limit) => format!("over {}", show_bytes(limit)),
+        Why::Unused => "unused for as long as asked".to_owned(),
+        Why::Filter => "matches the filters".to_owned(),
+        Why::InNoImage => "in no named image".to_owned(),
+        Why::Everything => "--all".to_owned(),
+    };
+    let used = match item.last_used {
+        0 => "never used".to_owned(),
+        moment => format!("last used {}", ago(moment)),
+    };
     match item.rebuild.as_millis() {
-        0 => format!("used {}", ago(item.last_used)),
-        _ => format!("used {}, made in {}", ago(item.last_used), span(item.rebuild)),
+        0 => format!("{why}: {used}"),
+        _ => format!("{why}: {used}, made in {}", span(item.rebuild)),
     }
 }
 
 fn short_id(item: &Item) -> String {
-    let bare = item.id.trim_start_matches("sha256:").trim_start_matches("diff-");
-    bare.chars().take(12).collect()
+    upkeep::bare(&item.id).chars().take(12).collect()
 }
 
 /// How long ago a moment was, coarsely.
@@ -191,6 +308,7 @@ fn ago(seconds: i64) -> String {
 fn span(time: Duration) -> String {
     match time.as_secs_f64() {
         0.0 => "-".to_owned(),
+        seconds if seconds < 1.0 => format!("{}ms", time.as_millis()),
         seconds if seconds < 60.0 => format!("{seconds:.1}s"),
         seconds => format!("{:.0}m", seconds / 60.0),
     }

@@ -268,8 +268,6 @@ impl<'a> Executor<'a> {
                     },
                     &images::FetchProgress { events: self.options.events, step },
                 )?;
-                // How large an image is shows when it is there.
-                self.options.limit.map(|limit| limit.make_room(0)).transpose()?;
                 Ok(layers)
             }
             Op::Source(Source::Git(source)) => {
@@ -337,7 +335,6 @@ impl<'a> Executor<'a> {
         kind: LayerKind,
         size: &layer::Size,
     ) -> Result<LayerId, BuildError> {
-        let _room = self.options.limit.map(|limit| limit.make_room(size.own)).transpose()?;
         let id = LayerId::unique();
         self.store.publish_measured(&new.upper(), &id, kind, size.own)?;
         Ok(id)
@@ -400,7 +397,7 @@ impl<'a> Executor<'a> {
         };
         let result = sandbox::run(&run, &self.keepers, &mut output, self.options.cancel);
         drop(cgroup);
-        if self.options.limit.is_some() {
+        if self.store.is_limited() {
             mounts.measure(self.store)?;
         }
         let ending = match &result {

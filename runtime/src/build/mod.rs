@@ -46,7 +46,6 @@ use crate::{
     store::{LayerId, Store, StoreError},
     travel::{Fetching, Imports, TravelError},
     tree::TreeError,
-    upkeep::{Limit, LimitError},
 };
 pub(crate) use notes::step_records;
 use plan::{Fate, Plan};
@@ -68,8 +67,6 @@ pub struct BuildOptions<'a> {
     pub events: &'a dyn EventSink,
     /// Stops the build.
     pub cancel: &'a Cancel,
-    /// What the state folder may take.
-    pub limit: Option<&'a Limit<'a>>,
     /// Fetches base images.
     pub registry: &'a Client,
     /// Other caches, which are asked for what the store lacks.
@@ -101,7 +98,6 @@ impl<'a> BuildOptions<'a> {
             cancel,
             registry,
             journal,
-            limit: None,
             imports: None,
             on_failure: None,
             on_layer: None,
@@ -212,9 +208,6 @@ pub enum BuildError {
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The state folder may not take more.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
     /// A result of another cache cannot be kept.
     #[error(transparent)]
     Travel(Box<TravelError>),
@@ -225,7 +218,6 @@ impl From<TravelError> for BuildError {
         match error {
             TravelError::Stopped => Self::Cancelled,
             TravelError::Store(error) => Self::Store(error),
-            TravelError::Limit(error) => Self::Limit(error),
             other => Self::Travel(Box::new(other)),
         }
     }
@@ -381,7 +373,7 @@ fn plan_with_imports(
 
 /// What fetching a layer of another cache goes by.
 fn fetching<'a>(store: &'a Store, options: &BuildOptions<'a>) -> Fetching<'a> {
-    Fetching { store, limit: options.limit, events: options.events }
+    Fetching { store, events: options.events }
 }
 
 /// Numbers for the nodes that users see, from 1. Those without a name or a result of their own are

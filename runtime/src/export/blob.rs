@@ -196,7 +196,7 @@ fn pack(
         let mut out = gathering(&mut blob, stop);
         fill(&mut out).and_then(|()| out.flush()).map_err(failed)?;
         drop(out);
-        let (digest, size) = blob.finish(None)?;
+        let (digest, size) = blob.finish(store, None)?;
         return Ok((digest, size, digest));
     }
     let packer = Packer::new(blob, recipe).map_err(failed)?;
@@ -204,7 +204,7 @@ fn pack(
     fill(&mut out).map_err(failed)?;
     let packer = out.into_inner().map_err(|e| failed(e.into_error()))?.out;
     let (blob, packed) = packer.finish().map_err(failed)?;
-    let (digest, size) = blob.finish(None)?;
+    let (digest, size) = blob.finish(store, None)?;
     Ok((digest, size, packed.diff_id))
 }
 

@@ -61,7 +61,7 @@ pub(super) fn copy_blob(
     if writer.size() != descriptor.size {
         return Err(ImageError::WrongSize { digest, want: descriptor.size, got: writer.size() });
     }
-    publish(writer, Some(digest))?;
+    publish(store, writer, Some(digest))?;
     Ok(())
 }
 
@@ -84,10 +84,11 @@ pub(crate) fn copy(input: &mut dyn Read, out: &mut dyn Write) -> std::io::Result
 
 /// Publishes a written blob; a wrong digest is told in an image's words.
 pub(crate) fn publish(
+    store: &Store,
     writer: crate::store::BlobWriter,
     expected: Option<Digest>,
 ) -> Result<(Digest, u64), ImageError> {
-    writer.finish(expected).map_err(|error| match error {
+    writer.finish(store, expected).map_err(|error| match error {
         StoreError::WrongDigest { expected, actual } => {
             ImageError::WrongDigest { want: expected, got: actual }
         }

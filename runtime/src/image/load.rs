@@ -224,7 +224,7 @@ fn store_layer(
     };
     let mut writer = store.blobs().writer()?;
     content::copy(&mut head.as_slice().chain(input), &mut writer).map_err(failed)?;
-    let (digest, size) = content::publish(writer, plain.then_some(*diff_id))?;
+    let (digest, size) = content::publish(store, writer, plain.then_some(*diff_id))?;
     check_name(name, &digest)?;
     Ok(Descriptor { media_type: kind.to_owned(), digest, size, annotations: None, platform: None })
 }

@@ -48,6 +48,21 @@ impl Usage {
         Ok(usage)
     }
 
+    /// Measures a folder that others are changing: what vanishes meanwhile is not there.
+    pub fn of_what_changes(dir: &Path) -> Self {
+        let mut usage = Self::default();
+        let mut pending: Vec<PathBuf> = vec![dir.to_owned()];
+        while let Some(path) = pending.pop() {
+            let Ok(facts) = fs::symlink_metadata(&path) else { continue };
+            usage.add(&facts);
+            if facts.is_dir() {
+                let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+                pending.extend(entries.map(|entry| entry.path()));
+            }
+        }
+        usage
+    }
+
     /// Adds one entry.
     pub fn add(&mut self, facts: &Metadata) {
         let bytes = facts.blocks() * 512;

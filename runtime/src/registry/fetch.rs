@@ -65,7 +65,7 @@ impl BlobSource<'_> {
             _ => {
                 let mut writer = store.blobs().writer().map_err(|e| self.local(e))?;
                 self.download(blob, &mut writer, &|_| {}, progress)?;
-                image::publish(writer, Some(blob.digest)).map_err(|e| self.image(e))?;
+                image::publish(store, writer, Some(blob.digest)).map_err(|e| self.image(e))?;
                 Ok(())
             }
         };
@@ -110,7 +110,7 @@ impl BlobSource<'_> {
         });
         fetched?;
         // What is wrong with a damaged blob is its digest, whatever the unpacker made of it.
-        image::publish(writer, Some(blob.digest)).map_err(|e| self.image(e))?;
+        image::publish(store, writer, Some(blob.digest)).map_err(|e| self.image(e))?;
         let applied = applied.map_err(|error| {
             self.image(ImageError::Layer { blob: blob.digest, reason: error.to_string() })
         })?;

@@ -281,7 +281,7 @@ fn receive(
     if let Some(announced) = announced.filter(|announced| *announced != blob.size()) {
         return Err(broken(blob.size(), format!("{announced} bytes were announced")));
     }
-    match blob.finish(expected) {
+    match blob.finish(store, expected) {
         Ok((checksum, _)) => Ok(checksum),
         Err(StoreError::WrongDigest { expected, actual }) => {
             Err(HttpError::Mismatch { url: redact(url), actual, expected })

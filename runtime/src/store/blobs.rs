@@ -11,7 +11,12 @@ use rbc_ir::Digest;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
-use super::{Result, SpaceItem, StoreError, db::Db, hold::Held, hold::Holds, session::Session};
+use super::{
+    Result, SpaceItem, Store, StoreError, db::Db, hold::Held, hold::Holds, session::Session,
+};
+
+/// Blobs take whole blocks of this size on almost all file systems.
+const BLOCK: u64 = 4096;
 
 /// The blobs of a state folder. A blob that was looked up stays there until the store is closed.
 pub struct Blobs {
@@ -105,7 +110,8 @@ impl Blobs {
         })
     }
 
-    /// Stores bytes that are at hand.
+    /// Stores bytes that are at hand, which are few: they count for the limit of the state folder,
+    /// but no room is made for them.
     pub fn write(&self, data: &[u8]) -> Result<Digest> {
         let digest = Digest::of(data);
         if self.size(&digest) == Some(data.len() as u64) {
@@ -113,7 +119,7 @@ impl Blobs {
         }
         let mut writer = self.writer()?;
         writer.write_all(data).map_err(StoreError::io("cannot write", &self.path(&digest)))?;
-        writer.finish(Some(digest))?;
+        writer.publish(Some(digest))?;
         Ok(digest)
     }
 
@@ -163,11 +169,17 @@ impl BlobWriter {
         self.file.path()
     }
 
-    /// Publishes the blob and gives its digest and size in bytes.
+    /// Publishes the blob and gives its digest and size in bytes. `store` is where it came from.
     ///
     /// # Errors
     /// [`StoreError::WrongDigest`] if it is not the `expected` one; nothing is kept then.
-    pub fn finish(self, expected: Option<Digest>) -> Result<(Digest, u64)> {
+    /// [`StoreError::Full`] if there is a limit and no room can be made.
+    pub fn finish(self, store: &Store, expected: Option<Digest>) -> Result<(Digest, u64)> {
+        let _room = store.make_room(self.size.next_multiple_of(BLOCK))?;
+        self.publish(expected)
+    }
+
+    fn publish(self, expected: Option<Digest>) -> Result<(Digest, u64)> {
         let actual = Digest::from_bytes(self.hash.finalize().into());
         if let Some(expected) = expected.filter(|expected| *expected != actual) {
             return Err(StoreError::WrongDigest { expected, actual });
@@ -175,7 +187,8 @@ impl BlobWriter {
         let place = self.dir.join(actual.hex());
         self.holds.hold(Held::Blob(&actual))?;
         self.file.persist(&place).map_err(|e| StoreError::io("cannot publish", &place)(e.error))?;
-        self.db.put_space(SpaceItem::Blob(&actual), "", self.size)?;
+        let taken = self.size.next_multiple_of(BLOCK);
+        self.db.put_space(SpaceItem::Blob(&actual), "", taken)?;
         Ok((actual, self.size))
     }
 }

@@ -127,6 +127,9 @@ impl Store {
 
     /// As [`Store::publish_layer`] for a layer of which it is known what made it and how many bytes
     /// are freed when it goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if there is a limit and no room can be made.
     pub fn publish_measured(
         &self,
         dir: &Path,
@@ -136,6 +139,7 @@ impl Store {
     ) -> Result<()> {
         let place = self.layer_dir(id);
         self.holds.hold(Held::Layer(id))?;
+        let _room = self.make_room(own)?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         let renamed =
             rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, &place, flags);

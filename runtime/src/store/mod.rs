@@ -40,14 +40,13 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 pub(crate) use audit::ResultRow;
 pub use blobs::{BlobWriter, Blobs};
-pub(crate) use db::now;
 pub use db::{ContainerRecord, ImageRecord};
 pub(crate) use hold::{Held, Taken};
 pub use layers::{LayerId, LayerIdError};
@@ -111,6 +110,16 @@ pub enum StoreError {
     /// A blob is not in the store.
     #[error("blob {0} is not in the store")]
     MissingBlob(rbc_ir::Digest),
+    /// What is about to be published does not fit within the limit of the state folder.
+    #[error("the state folder is limited to {max}, and {needed} are needed: {holders}")]
+    Full {
+        /// The limit, for people.
+        max: String,
+        /// What would be taken, for people.
+        needed: String,
+        /// What holds the space.
+        holders: String,
+    },
 }
 
 impl StoreError {
@@ -186,6 +195,16 @@ pub struct Store {
     salvaged: Option<String>,
     /// Most bytes that a layer from outside may have.
     largest_layer: AtomicU64,
+    /// Makes room for what is about to be published, where there is a limit.
+    room_maker: OnceLock<RoomMaker>,
+}
+
+/// Makes room for so many bytes, or says what is in the way.
+pub(crate) type RoomMaker = Box<dyn Fn(&Store, u64) -> Result<Room> + Send + Sync>;
+
+/// Room that was made. Until it is dropped nobody else takes it.
+pub struct Room {
+    _lock: fs::File,
 }
 
 impl Store {
@@ -300,6 +319,7 @@ impl Store {
             seen: Mutex::default(),
             salvaged: None,
             largest_layer: AtomicU64::new(u64::MAX),
+            room_maker: OnceLock::new(),
         }
     }
 
@@ -309,11 +329,26 @@ impl Store {
     }
 
     /// Waits until nobody else makes room or fills what was made; until the file is closed.
-    pub(crate) fn lock_room(&self) -> Result<fs::File> {
+    pub(crate) fn lock_room(&self) -> Result<Room> {
         let path = self.root.join("room.lock");
         let file = lock::open_lock_file(&path)?;
         file.lock().map_err(StoreError::io("cannot lock", &path))?;
-        Ok(file)
+        Ok(Room { _lock: file })
+    }
+
+    /// From now on nothing is published that `maker` makes no room for. The first one counts.
+    pub(crate) fn publish_with(&self, maker: RoomMaker) {
+        let _ = self.room_maker.set(maker);
+    }
+
+    /// Makes room for so many bytes that are about to be published, if there is a limit.
+    pub(crate) fn make_room(&self, bytes: u64) -> Result<Option<Room>> {
+        self.room_maker.get().map(|maker| maker(self, bytes)).transpose()
+    }
+
+    /// Whether there is a limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.room_maker.get().is_some()
     }
 
     /// Lets go of all that this process holds. What it has looked up may vanish from now on.

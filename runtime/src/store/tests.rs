@@ -29,7 +29,7 @@ fn a_blob_is_published_only_under_its_own_digest() {
     let wanted = Digest::of(b"wanted");
     let mut writer = store.blobs().writer().unwrap();
     writer.write_all(b"something else").unwrap();
-    assert!(matches!(writer.finish(Some(wanted)), Err(StoreError::WrongDigest { .. })));
+    assert!(matches!(writer.finish(&store, Some(wanted)), Err(StoreError::WrongDigest { .. })));
     assert_eq!(store.blobs().list().unwrap(), []);
 }
 

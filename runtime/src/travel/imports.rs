@@ -27,7 +27,6 @@ use crate::{
     progress::{Event, EventSink},
     registry::{Client, RegistryError},
     store::{CachedResult, LayerId, LayerKind, Store, StoredResult, result_id},
-    upkeep::Limit,
 };
 
 /// How many layers are fetched at once.
@@ -74,7 +73,6 @@ pub struct Offer {
 #[derive(Clone, Copy)]
 pub(crate) struct Fetching<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) limit: Option<&'a Limit<'a>>,
     pub(crate) events: &'a dyn EventSink,
 }
 
@@ -187,7 +185,7 @@ impl<'a> Imports<'a> {
 fn is_own(error: &TravelError) -> bool {
     let image = |error: &ImageError| matches!(error, ImageError::Store(e) if e.is_unwritable());
     match error {
-        TravelError::Stopped | TravelError::Store(_) | TravelError::Limit(_) => true,
+        TravelError::Stopped | TravelError::Store(_) => true,
         TravelError::Image(error) => image(error),
         TravelError::Registry(error) => {
             matches!(&**error, RegistryError::Image { source, .. } if image(source))
@@ -281,7 +279,6 @@ fn fetch(
         set_times(store, travelled, layer, &dir)?;
     }
     let own = Usage::of(&dir)?.own();
-    let _room = fetching.limit.map(|limit| limit.make_room(own)).transpose()?;
     let kind = if id.is_of_image() { LayerKind::Image } else { LayerKind::Step };
     store.publish_measured(&dir, id, kind, own)?;
     if id.is_of_image() {
@@ -329,11 +326,10 @@ pub struct Imported {
 pub fn import_all(
     store: &Store,
     travelled: Travelled<'_>,
-    limit: Option<&Limit<'_>>,
     events: &dyn EventSink,
 ) -> Result<Imported, TravelError> {
     let imports = Imports { sources: vec![Source::new(travelled, events)], lost: Mutex::default() };
-    let fetching = Fetching { store, limit, events };
+    let fetching = Fetching { store, events };
     let mut done = Imported::default();
     let keys: BTreeSet<&Digest> = imports.sources.iter().flat_map(|s| s.results.keys()).collect();
     let mut wanted = Vec::new();

@@ -72,9 +72,6 @@ pub enum TravelError {
     /// The state folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The state folder may not take more.
-    #[error(transparent)]
-    Limit(#[from] crate::upkeep::LimitError),
 }
 
 fn listed(ids: &[String]) -> String {

@@ -103,7 +103,7 @@ fn pack_mount(
     let mut packer = Packer::new(store.blobs().writer()?, Packing::Zstd).map_err(failed)?;
     layer::write_tar(&dir, &mut packer, &TarOptions::default())?;
     let (writer, packed) = packer.finish().map_err(failed)?;
-    let (digest, size) = writer.finish(None)?;
+    let (digest, size) = writer.finish(store, None)?;
     let times = write_times(store, &dir)?;
     Ok(PackedMount {
         key,
@@ -173,11 +173,12 @@ fn restore(
     let name = Store::cache_mount_name(&entry.key, 0);
     let lock = lock_alone(store, &name, stop)?;
     lock.note(&entry.id);
+    let room = store.make_room(own)?;
     let place = store.cache_mount_dir(&name);
     let old = store.hide(&place)?;
     fs::rename(&fresh, &place).map_err(StoreError::io("cannot create", &place))?;
     store.put_other_space(SpaceItem::CacheMount(&name), own)?;
-    drop(lock);
+    drop((room, lock));
     if let Some(old) = old {
         store.remove_hidden(&old)?;
     }

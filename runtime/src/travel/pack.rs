@@ -319,7 +319,7 @@ pub(super) fn write_times(store: &Store, dir: &std::path::Path) -> Result<Descri
     let failed = |source| LayerError::Io { path: dir.to_owned(), source };
     let mut writer = store.blobs().writer()?;
     times::write(dir, &mut writer).and_then(|()| writer.flush()).map_err(failed)?;
-    let (digest, size) = writer.finish(None)?;
+    let (digest, size) = writer.finish(store, None)?;
     Ok(described(TIMES_TYPE, digest, size))
 }
 

@@ -13,7 +13,7 @@ use rbc_ir::Digest;
 
 use crate::{
     image,
-    layer::Usage,
+    layer::{SharedFile, Usage},
     source::http,
     store::{
         Held, ImageRecord, LayerId, LayerKind, Noted, Result, SpaceItem, Store, StoreError, Taken,
@@ -43,11 +43,15 @@ pub enum ItemKind {
     History,
     /// The index.
     Index,
+    /// What running processes are writing, or killed ones have left.
+    Temporary,
+    /// Folders, locks and what is put aside for cleaning up a full disk.
+    Other,
 }
 
 impl ItemKind {
     /// All kinds, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Layer,
         Self::ImageLayer,
         Self::PulledImage,
@@ -58,6 +62,8 @@ impl ItemKind {
         Self::Http,
         Self::History,
         Self::Index,
+        Self::Temporary,
+        Self::Other,
     ];
 
     /// Its name.
@@ -73,6 +79,22 @@ impl ItemKind {
             Self::Http => "http",
             Self::History => "history",
             Self::Index => "index",
+            Self::Temporary => "temporary",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether it changes in its place, so that no digest stands for it.
+    pub(super) fn is_mutable(self) -> bool {
+        match self {
+            Self::CacheMount | Self::History | Self::Index | Self::Temporary | Self::Other => true,
+            Self::Layer
+            | Self::ImageLayer
+            | Self::PulledImage
+            | Self::Blob
+            | Self::Context
+            | Self::Git
+            | Self::Http => false,
         }
     }
 
@@ -123,6 +145,11 @@ impl Item {
         !matches!(self.place, Place::File(_) | Place::Fixed)
     }
 
+    /// Whether nothing is known that needs it: no result, image or running process.
+    pub fn is_unreferenced(&self) -> bool {
+        self.last_used == 0 && self.part_of.is_none()
+    }
+
     /// Whether it can be evicted now.
     pub fn is_reclaimable(&self) -> bool {
         self.replaceable && !self.in_use
@@ -171,6 +198,8 @@ pub struct Inventory {
     pub items: Vec<Item>,
     /// Bytes on disk that several layers share, each counted once.
     pub shared: u64,
+    /// The files that layers share, by the ids of the layers.
+    pub(super) links: HashMap<String, Vec<SharedFile>>,
 }
 
 impl Inventory {
@@ -179,13 +208,13 @@ impl Inventory {
     /// # Errors
     /// If the state folder cannot be read.
     pub fn take(store: &Store, measure: Measure) -> Result<Self> {
-        let mut inventory = Self { items: Vec::new(), shared: 0 };
+        let mut inventory = Self { items: Vec::new(), shared: 0, links: HashMap::new() };
         let facts = Facts::gather(store)?;
         match measure {
             Measure::Disk => inventory.layers(store, &facts)?,
             Measure::Index => inventory.noted_layers(store, &facts)?,
         }
-        inventory.blobs(store, &facts)?;
+        inventory.blobs(store, &facts, measure)?;
         inventory.cache_mounts(store, &facts, measure)?;
         inventory.files(store);
         if measure == Measure::Disk {
@@ -209,11 +238,33 @@ impl Inventory {
 
     /// Bytes that are freed if all that can be evicted is.
     pub fn reclaimable(&self) -> u64 {
-        let own =
-            self.items.iter().filter(|i| i.is_reclaimable()).map(|item| item.own).sum::<u64>();
-        let stays = |item: &&Item| item.shared > 0 && !item.is_reclaimable();
-        // Which layers share which files is not kept: none of it counts if one of them stays.
-        own + if self.items.iter().any(|item| stays(&item)) { 0 } else { self.shared }
+        let going = || self.items.iter().filter(|item| item.is_reclaimable());
+        let gone: HashSet<&str> = going().map(|item| item.id.as_str()).collect();
+        let stay: HashSet<(u64, u64)> = self
+            .links
+            .iter()
+            .filter(|(id, _)| !gone.contains(id.as_str()))
+            .flat_map(|(_, files)| files.iter().map(|file| file.inode))
+            .collect();
+        let shared = self.linked(|item| item.is_reclaimable(), &stay);
+        going().map(|item| item.own).sum::<u64>() + shared
+    }
+
+    /// Keeps only some of the things.
+    pub fn retain(&mut self, keep: impl FnMut(&Item) -> bool) {
+        self.items.retain(keep);
+        self.shared = self.linked(|_| true, &HashSet::new());
+    }
+
+    /// Bytes of files that some of the layers share, each counted once, but for those that `stay`.
+    fn linked(&self, choose: impl Fn(&Item) -> bool, stay: &HashSet<(u64, u64)>) -> u64 {
+        let mut once = HashSet::new();
+        let chosen = self.items.iter().filter(|item| choose(item));
+        let files = chosen.filter_map(|item| self.links.get(&item.id)).flatten();
+        files
+            .filter(|file| !stay.contains(&file.inode) && once.insert(file.inode))
+            .map(|file| file.bytes)
+            .sum()
     }
 
     fn layers(&mut self, store: &Store, facts: &Facts) -> Result<()> {
@@ -223,17 +274,15 @@ impl Inventory {
             // One that vanishes in between is not there.
             .filter_map(|id| Usage::of(&store.layer_dir(&id)).ok().map(|usage| (id, usage)))
             .collect();
-        let mut once = HashSet::new();
         for (id, usage) in &measured {
-            let mut shared = 0;
-            for file in usage.shared() {
-                shared += file.bytes;
-                if once.insert(file.inode) {
-                    self.shared += file.bytes;
-                }
-            }
+            let files: Vec<SharedFile> = usage.shared().collect();
+            let shared = files.iter().map(|file| file.bytes).sum();
             self.items.push(facts.layer(id, usage.own(), shared));
+            if !files.is_empty() {
+                self.links.insert(id.to_string(), files);
+            }
         }
+        self.shared = self.linked(|_| true, &HashSet::new());
         Ok(())
     }
 
@@ -245,8 +294,18 @@ impl Inventory {
         Ok(())
     }
 
-    fn blobs(&mut self, store: &Store, facts: &Facts) -> Result<()> {
-        let sizes: HashMap<Digest, u64> = store.blobs().list()?.into_iter().collect();
+    fn blobs(&mut self, store: &Store, facts: &Facts, measure: Measure) -> Result<()> {
+        let on_disk = |digest: &Digest, size: u64| match measure {
+            Measure::Disk => {
+                fs::metadata(store.blobs().path(digest)).map_or(size, |facts| facts.blocks() * 512)
+            }
+            Measure::Index => {
+                facts.noted.get(&SpaceItem::Blob(digest).key()).map_or(size, |noted| noted.bytes)
+            }
+        };
+        let listed = store.blobs().list()?.into_iter();
+        let sizes: HashMap<Digest, u64> =
+            listed.map(|(digest, size)| (digest, on_disk(&digest, size))).collect();
         let mut counted: HashSet<Digest> = HashSet::new();
         for record in &facts.pulled {
             let reach = image::reach(store, &record.digest, &|_| false);
@@ -372,9 +431,25 @@ impl Inventory {
             let Ok(usage) = Usage::of(&dir) else { continue };
             self.items.push(Item::file(kind, folder, usage.own(), modified(&dir)));
         }
-        let index = ["index.db", "index.db-wal", "index.db-shm"].map(|name| root.join(name));
-        let size = index.iter().filter_map(|path| fs::metadata(path).ok()).map(|f| f.len()).sum();
-        self.items.push(Item::file(ItemKind::Index, "index.db", size, modified(&index[0])));
+        let used = modified(&root.join("index.db"));
+        self.items.push(Item::file(ItemKind::Index, "index.db", Self::index_bytes(store), used));
+        let tmp = root.join("tmp");
+        let (size, used) = (Usage::of_what_changes(&tmp).own(), modified(&tmp));
+        self.items.push(Item::file(ItemKind::Temporary, "tmp", size, used));
+        self.items.push(Item::file(ItemKind::Other, "rest", rest_bytes(root), 0));
+    }
+
+    /// Bytes on disk of the index.
+    pub(super) fn index_bytes(store: &Store) -> u64 {
+        INDEX.iter().map(|name| disk_bytes(&store.root().join(name))).sum()
+    }
+
+    /// Bytes on disk of what is neither in the index nor the index itself.
+    pub(super) fn fixed_bytes(store: &Store) -> u64 {
+        let mut inventory = Self { items: Vec::new(), shared: 0, links: HashMap::new() };
+        inventory.files(store);
+        let counts = |item: &&Item| !matches!(item.kind, ItemKind::Index | ItemKind::Temporary);
+        inventory.items.iter().filter(counts).map(|item| item.own).sum()
     }
 
     /// Tells the index what was measured. Only the next look at its sum is the worse for a failure.
@@ -410,6 +485,41 @@ impl Item {
             place: Place::Fixed,
         }
     }
+}
+
+/// The files of the index.
+const INDEX: [&str; 3] = ["index.db", "index.db-wal", "index.db-shm"];
+
+/// What lies beside all things: the folders that hold them, locks, what an evictor was killed over.
+fn rest_bytes(root: &Path) -> u64 {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut sum = disk_bytes(root);
+    for entry in entries(root) {
+        let is_index = INDEX.iter().any(|name| entry.file_name() == *name);
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && !is_index {
+            sum += disk_bytes(&entry.path());
+        }
+    }
+    for folder in ["blobs", "blobs/sha256", "layers", "mounts", "contexts"] {
+        sum += disk_bytes(&root.join(folder));
+    }
+    for folder in ["layers", "mounts"] {
+        for entry in entries(&root.join(folder)) {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") {
+                sum += Usage::of_what_changes(&entry.path()).own();
+            } else if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                sum += disk_bytes(&entry.path());
+            }
+        }
+    }
+    sum
+}
+
+/// Bytes on disk of a file, or of a folder without what is in it; 0 if it is not there.
+fn disk_bytes(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |facts| facts.blocks() * 512)
 }
 
 /// What the results say of a layer.

@@ -1,81 +1,86 @@
 //! A limit to what the state folder may take, which holds also while a build runs.
 //!
-//! What layers, blobs and cache mounts take is one sum in the index. Before a layer is published
-//! there must be room for it; if there is none, what nobody holds is evicted as `rbc prune` would,
-//! and if that is not enough the build fails. What a step writes before it is done does not count.
+//! What layers, blobs and cache mounts take is one sum in the index. Before a layer or a blob is
+//! published there must be room for it; if there is none, what nobody holds is evicted as `rbc prune`
+//! would, and if that is not enough the build fails. What a step writes before it is done does not
+//! count.
 
 use std::{
     fmt::Write as _,
-    fs::{self, File},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
+    Evicted, Why,
     evict::evict,
     inventory::{Inventory, Item, Measure},
     prune::enough,
     show_bytes,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{Result, Room, Store, StoreError};
 
 /// Once something must go, so many tenths of the limit are left: whoever is at the limit does not
 /// evict for each layer anew.
 const KEEP_TENTHS: u64 = 9;
 
-/// Why the limit cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum LimitError {
-    /// There is not enough that could be evicted.
-    #[error(
-        "the state folder is limited to {}, and {} are needed: {holders}",
-        show_bytes(*.max),
-        show_bytes(*.needed)
-    )]
-    Full {
-        /// The limit in bytes.
-        max: u64,
-        /// What would be taken.
-        needed: u64,
-        /// What holds the space, for people.
-        holders: String,
-    },
-    /// The state folder cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The limit of a state folder.
+/// The limit of a state folder, from the moment when it is made until its store is closed.
 pub struct Limit<'a> {
     store: &'a Store,
-    max: u64,
+    bound: Arc<Bound>,
 }
 
-/// Room that was made. Until it is dropped nobody else takes it.
-pub struct Room {
-    _lock: File,
+/// What must not be gone beyond.
+struct Bound {
+    max: u64,
+    /// What is there beside layers, blobs, cache mounts and the index: records of builds, what is
+    /// known of contexts. It was measured once; builds do not add much to it.
+    fixed: u64,
+    evicted: Mutex<Vec<Evicted>>,
 }
 
 impl<'a> Limit<'a> {
-    /// A limit of `max` bytes.
+    /// A limit of `max` bytes: nothing is published from now on that there is no room for.
     ///
     /// # Errors
     /// If the index cannot be completed by what killed processes did not note.
-    pub fn new(store: &'a Store, max: u64) -> Result<Self, LimitError> {
+    pub fn new(store: &'a Store, max: u64) -> Result<Self> {
         store.remove_all_hidden()?;
         store.complete_space()?;
         store.bound_layers(max);
-        Ok(Self { store, max })
+        let fixed = Inventory::fixed_bytes(store);
+        let bound = Arc::new(Bound { max, fixed, evicted: Mutex::default() });
+        let maker = Arc::clone(&bound);
+        store.publish_with(Box::new(move |store, bytes| maker.make_room(store, bytes)));
+        Ok(Self { store, bound })
     }
 
-    /// Makes room for so many bytes that are about to be published.
+    /// The limit in bytes.
+    pub fn max(&self) -> u64 {
+        self.bound.max
+    }
+
+    /// What was evicted for it so far.
+    pub fn evicted(&self) -> Vec<Evicted> {
+        self.bound.evicted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets go of all that this process holds, at the end of its work, and evicts what is too much.
     ///
     /// # Errors
-    /// [`LimitError::Full`] if what nobody holds is not enough.
-    pub fn make_room(&self, bytes: u64) -> Result<Room, LimitError> {
-        let store = self.store;
-        let lock = store.lock_room()?;
-        let room = Room { _lock: lock };
-        let index = fs::metadata(store.root().join("index.db")).map_or(0, |facts| facts.len());
-        let taken = || store.space().map(|space| space + index + bytes);
+    /// [`StoreError::Full`] if what is left cannot be evicted.
+    pub fn settle(&self) -> Result<()> {
+        self.store.let_go()?;
+        self.bound.make_room(self.store, 0).map(drop)
+    }
+}
+
+impl Bound {
+    /// Makes room for so many bytes that are about to be published.
+    fn make_room(&self, store: &Store, bytes: u64) -> Result<Room> {
+        let room = store.lock_room()?;
+        let taken = || {
+            store.space().map(|space| space + Inventory::index_bytes(store) + self.fixed + bytes)
+        };
         if taken()? <= self.max {
             return Ok(room);
         }
@@ -91,25 +96,25 @@ impl<'a> Limit<'a> {
                 break;
             }
             let (batch, later) = rest.split_at(enough(rest, excess));
-            evict(store, batch)?;
+            for (item, freed) in batch.iter().zip(evict(store, batch)?) {
+                let Some(freed) = freed else { continue };
+                let why = match item.is_unreferenced() {
+                    true => Why::Unreferenced,
+                    false => Why::OverLimit(self.max),
+                };
+                let evicted = Evicted { item: (*item).clone(), freed, why };
+                self.evicted.lock().unwrap_or_else(PoisonError::into_inner).push(evicted);
+            }
             rest = later;
         }
         match taken()? {
-            needed if needed > self.max => {
-                let holders = holders(&inventory, bytes);
-                Err(LimitError::Full { max: self.max, needed, holders })
-            }
+            needed if needed > self.max => Err(StoreError::Full {
+                max: show_bytes(self.max),
+                needed: show_bytes(needed),
+                holders: holders(&inventory, bytes),
+            }),
             _ => Ok(room),
         }
-    }
-
-    /// Lets go of all that this process holds, at the end of its work, and evicts what is too much.
-    ///
-    /// # Errors
-    /// [`LimitError::Full`] if what is left cannot be evicted.
-    pub fn settle(&self) -> Result<(), LimitError> {
-        self.store.let_go()?;
-        self.make_room(0).map(drop)
     }
 }
 

@@ -6,14 +6,16 @@
 
 mod check;
 mod evict;
+mod filter;
 mod inventory;
 mod limit;
 mod prune;
 
 pub use check::{CheckMode, Checked, Finding, Kind, Repair, Report, check};
+pub use filter::{ItemFilter, all_fit, bare};
 pub use inventory::{Inventory, Item, ItemKind, Measure};
-pub use limit::{Limit, LimitError, Room};
-pub use prune::{Evicted, PruneOptions, Pruned, prune};
+pub use limit::Limit;
+pub use prune::{Budget, Evicted, PruneOptions, Pruned, Why, prune};
 
 /// Bytes in decimal units, as docker shows them.
 pub fn show_bytes(bytes: u64) -> String {

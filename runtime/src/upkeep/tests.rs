@@ -81,6 +81,14 @@ fn all() -> PruneOptions {
     PruneOptions { everything: true, ..PruneOptions::default() }
 }
 
+fn at_most(bytes: u64) -> Budget {
+    Budget { max_used: Some(bytes), ..Budget::default() }
+}
+
+fn filters(text: &str) -> Vec<ItemFilter> {
+    vec![text.parse().unwrap()]
+}
+
 #[test]
 fn what_is_made_of_others_goes_before_them_and_what_took_long_goes_last() {
     let world = World::new();
@@ -101,10 +109,10 @@ fn a_budget_ends_the_eviction() {
         world.step(name, &[], 1_000_000, Duration::from_secs(seconds));
     }
     let total = Inventory::take(&world.open(), Measure::Disk).unwrap().total();
-    let evicted = world.prune(&PruneOptions { keep: Some(total - 1_500_000), ..all() });
+    let evicted = world.prune(&PruneOptions { budget: at_most(total - 1_500_000), ..all() });
     assert_eq!(evicted, ["a", "b"]);
     assert!(world.has("c"));
-    assert_eq!(world.prune(&PruneOptions { keep: Some(total), ..all() }), [""; 0]);
+    assert_eq!(world.prune(&PruneOptions { budget: at_most(total), ..all() }), [""; 0]);
 }
 
 #[test]
@@ -136,12 +144,12 @@ fn filters_choose() {
     let world = World::new();
     let layers = world.step("step", &[], 10, Duration::ZERO);
     world.step("other", &[], 10, Duration::ZERO);
-    let old = PruneOptions { unused_for: Some(Duration::from_secs(3600)), ..all() };
+    let old = PruneOptions { unused_since: Some(1), ..all() };
     assert_eq!(world.prune(&old), [""; 0]);
-    let mounts = PruneOptions { kinds: vec![ItemKind::CacheMount], ..all() };
+    let mounts = PruneOptions { filters: filters("type=cache-mount"), ..all() };
     assert_eq!(world.prune(&mounts), [""; 0]);
-    let id = layers[0].as_str()[..12].to_owned();
-    assert_eq!(world.prune(&PruneOptions { ids: vec![id], ..all() }), ["step"]);
+    let id = format!("id={}", &layers[0].as_str()[..12]);
+    assert_eq!(world.prune(&PruneOptions { filters: filters(&id), ..all() }), ["step"]);
 }
 
 #[test]
@@ -182,7 +190,11 @@ fn shared_files_count_once_whatever_goes_first() {
     let measured = Inventory::take(&store, Measure::Disk).unwrap();
     assert!((1_000_000..1_100_000).contains(&measured.shared));
     assert_eq!(store.space().unwrap(), noted, "taking stock changes nothing");
-    let name = PruneOptions { ids: vec![first[0].to_string()], ..all() };
+    let dry = PruneOptions { dry_run: true, ..all() };
+    let foretold = prune(&store, &dry).unwrap().freed;
+    assert_eq!(foretold, measured.reclaimable());
+    assert!(foretold >= 1_000_000 && world.has("first"));
+    let name = PruneOptions { filters: filters(&format!("id={}", first[0])), ..all() };
     world.prune(&name);
     assert!((1_000_000..1_100_000).contains(&store.space().unwrap()), "the link still has it");
     world.prune(&all());
