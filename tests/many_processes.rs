@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use support::{Bench, Run};
+use support::{Bench, Run, image, registry::Registry};
 
 /// Four builds that share some of their steps.
 const DOCKERFILES: [&str; 4] = [
@@ -137,28 +137,57 @@ fn sessions(bench: &Bench) -> Vec<String> {
     names.filter(|name| name.starts_with("s-")).collect()
 }
 
+/// What processes take in and put out besides builds: an image and a cache as files, and the image
+/// and the cache in a registry, as another machine made them.
+fn prepare(other: &Bench, bench: &Bench, registry: &Registry) {
+    image::busybox().write_oci(&bench.path("image.tar"), "loaded:1");
+    other.rbc(&format!("build -q -t {}/pulled:1 --push c0", registry.host)).ok();
+    for place in [
+        bench.path("cache.tar").display().to_string(),
+        format!("docker-image://{}/cache:1", registry.host),
+    ] {
+        other.rbc(&format!("cache export -o {place}")).ok();
+    }
+}
+
+/// Something to do with a state folder, chosen by the dice; `n` is one of the Dockerfiles.
+fn any_command(dice: &mut Dice, registry: &str) -> String {
+    let n = dice.below(DOCKERFILES.len() as u64);
+    match dice.below(20) {
+        0 => "prune --all --force".to_owned(),
+        1 => "fsck".to_owned(),
+        2 => format!("build -q --no-cache -t app{n} c{n}"),
+        3 => format!("build -q --state-max-size 25m -t app{n} c{n}"),
+        4 => format!("rmi --force app{n}"),
+        5 => format!("build -q -o out{n} c{n}"),
+        6 => format!("build -q -o type=oci,dest=out{n}.tar,compression=zstd c{n}"),
+        7 => "load --input image.tar".to_owned(),
+        8 => format!("pull {registry}/pulled:1"),
+        9 => format!("cache export -o exported{n}.tar"),
+        10 => "cache import cache.tar".to_owned(),
+        11 => format!("cache import docker-image://{registry}/cache:1"),
+        12 => format!("build -q --cache-to type=local,dest=cache{n},mode=max c{n}"),
+        13 => format!("build -q --cache-from {registry}/cache:1 -t app{n} c{n}"),
+        14 => format!("tag busybox app{n}:{}", dice.below(3)),
+        15 => format!("build -q -t {registry}/app{n} --push c{n}"),
+        16 => format!("prune --force --max-used-space {}m", dice.below(30)),
+        _ => format!("build -q -t app{n} c{n}"),
+    }
+}
+
 #[test]
 fn killing_any_process_at_any_moment_harms_nothing() {
     let rounds = std::env::var("RBC_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
-    let bench = bench();
+    let (bench, registry) = (bench(), Registry::start());
     let fresh = Bench::with_busybox();
     write_contexts(&fresh);
     let wanted = image_ids(&fresh);
+    prepare(&fresh, &bench, &registry);
     let mut dice = Dice::new();
     for round in 0..rounds {
         let mut running: Vec<(String, Child)> = Vec::new();
         for _ in 0..2 + dice.below(4) {
-            let n = dice.below(DOCKERFILES.len() as u64);
-            let arguments = match dice.below(10) {
-                0 => "prune --all --force".to_owned(),
-                1 => "fsck".to_owned(),
-                2 => format!("build -q --no-cache -t app{n} c{n}"),
-                3 => format!("build -q --state-max-size 25m -t app{n} c{n}"),
-                4 => format!("rmi --force app{n}"),
-                5 => format!("build -q -o out{n} c{n}"),
-                6 => format!("build -q -o type=oci,dest=out{n}.tar,compression=zstd c{n}"),
-                _ => format!("build -q -t app{n} c{n}"),
-            };
+            let arguments = any_command(&mut dice, &registry.host);
             let child = start(&bench, &arguments);
             running.push((arguments, child));
         }

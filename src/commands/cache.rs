@@ -7,7 +7,7 @@ use rbc_runtime::{
     image,
     registry::{Client, Patience, Stop},
     store::Store,
-    travel::{self, Contents, ExportPlace, FromPlace, Gathered, PackOptions, Travelled},
+    travel::{self, Contents, ExportPlace, FromPlace, Gathered, Mounts, PackOptions, Travelled},
 };
 
 use super::{
@@ -26,10 +26,10 @@ const TAG: &str = "latest";
 pub fn export(store: &Store, args: &CacheExportArgs) -> Outcome {
     let stop = Stop::default();
     let contents = if args.mount.is_empty() {
-        let mounts = if args.no_mounts { Vec::new() } else { travel::mount_ids(store)? };
+        let mounts = if args.no_mounts { Mounts::none() } else { Mounts::All };
         Contents { results: travel::of_store(store)?, mounts }
     } else {
-        Contents { results: Gathered::default(), mounts: args.mount.clone() }
+        Contents { results: Gathered::default(), mounts: Mounts::Named(args.mount.clone()) }
     };
     let options = PackOptions {
         compression: None,
@@ -64,8 +64,11 @@ pub fn export(store: &Store, args: &CacheExportArgs) -> Outcome {
     sink.finish();
     written?;
     if !args.quiet {
-        let mounts = contents.mounts.len();
-        report::tell(&format!("exported {}, {}", results(packed.results), mount_count(mounts)));
+        report::tell(&format!(
+            "exported {}, {}",
+            results(packed.results),
+            mount_count(packed.mounts)
+        ));
     }
     Ok(())
 }

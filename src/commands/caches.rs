@@ -10,7 +10,9 @@ use rbc_runtime::{
     progress::{Event, EventSink},
     registry::{Client, Stop},
     store::{LayerId, Store},
-    travel::{self, CacheTo, Contents, Imports, Mode, PackOptions, Packed, ToPlace, TravelError},
+    travel::{
+        self, CacheTo, Contents, Imports, Mode, Mounts, PackOptions, Packed, ToPlace, TravelError,
+    },
 };
 
 use super::{Failure, Outcome, push};
@@ -105,7 +107,7 @@ impl Caches<'_> {
             imports,
             stop: stop.clone(),
         };
-        let contents = Contents { results, mounts: Vec::new() };
+        let contents = Contents { results, mounts: Mounts::none() };
         let packed = travel::pack(self.store, &contents, &options)?;
         let place = match &to.place {
             ToPlace::Local { dest, tag } => {

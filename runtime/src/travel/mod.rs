@@ -24,9 +24,9 @@ pub use format::{CONFIG_TYPE, IMAGE_KEY, MOUNT_TYPE, TIMES_TYPE};
 pub use gather::{Gathered, Mode, of_build, of_store};
 pub(crate) use imports::Fetching;
 pub use imports::{Imported, Imports, Offer, import_all};
-pub use mounts::{import_mounts, mount_ids};
+pub use mounts::import_mounts;
 pub use open::Travelled;
-pub use pack::{Contents, PackOptions, Packed, inline, pack};
+pub use pack::{Contents, Mounts, PackOptions, Packed, inline, pack};
 pub use put::{put_layout, put_registry};
 pub use spec::{CacheFrom, CacheSpecError, CacheTo, ExportPlace, FromPlace, ToPlace};
 

@@ -39,10 +39,7 @@ pub(super) struct PackedMount {
 }
 
 /// The ids of all cache mounts, sorted.
-///
-/// # Errors
-/// If the state folder cannot be read.
-pub fn mount_ids(store: &Store) -> Result<Vec<String>, StoreError> {
+pub(super) fn mount_ids(store: &Store) -> Result<Vec<String>, StoreError> {
     let ids: BTreeSet<String> =
         store.cache_mounts()?.iter().map(|name| store.cache_mount_id(name)).collect();
     Ok(ids.into_iter().filter(|id| !id.is_empty()).collect())
@@ -74,20 +71,18 @@ fn folders_of(store: &Store, id: &str) -> Result<BTreeMap<Digest, String>, Trave
             found.insert(key, (number, name));
         }
     }
-    if found.is_empty() {
-        return Err(TravelError::NoMount { id: id.to_owned(), known: mount_ids(store)? });
-    }
     Ok(found.into_iter().map(|(key, (_, name))| (key, name)).collect())
 }
 
-/// Makes blobs of the cache mounts with an id.
+/// Makes blobs of the cache mounts with an id; none if there are none, or none any more.
 pub(super) fn pack_mounts(
     store: &Store,
     id: &str,
     stop: &Stop,
 ) -> Result<Vec<PackedMount>, TravelError> {
     let folders = folders_of(store, id)?;
-    folders.into_iter().map(|(key, name)| pack_mount(store, key, &name, stop)).collect()
+    let packed = folders.into_iter().map(|(key, name)| pack_mount(store, key, &name, stop));
+    packed.filter_map(Result::transpose).collect()
 }
 
 fn pack_mount(
@@ -95,9 +90,13 @@ fn pack_mount(
     key: Digest,
     name: &str,
     stop: &Stop,
-) -> Result<PackedMount, TravelError> {
+) -> Result<Option<PackedMount>, TravelError> {
     let _lock = lock_alone(store, name, stop)?;
     let dir = store.cache_mount_dir(name);
+    // It may have been evicted before it was locked.
+    if !dir.is_dir() {
+        return Ok(None);
+    }
     let failed = |source: io::Error| LayerError::Io { path: dir.clone(), source };
     let root = times::root_facts(&dir).map_err(failed)?;
     let mut packer = Packer::new(store.blobs().writer()?, Packing::Zstd).map_err(failed)?;
@@ -105,13 +104,13 @@ fn pack_mount(
     let (writer, packed) = packer.finish().map_err(failed)?;
     let (digest, size) = writer.finish(store, None)?;
     let times = write_times(store, &dir)?;
-    Ok(PackedMount {
+    Ok(Some(PackedMount {
         key,
         tar: described(MOUNT_TYPE, digest, size),
         diff_id: packed.diff_id,
         times,
         root,
-    })
+    }))
 }
 
 /// Restores cache mounts under their ids, in place of what they held; all of them, or those that are

@@ -17,7 +17,7 @@ use super::{
         CONFIG_TYPE, Document, LayerEntry, MOUNT_TYPE, MountEntry, ResultEntry, TIMES_TYPE, VERSION,
     },
     imports::origin_recipe,
-    mounts::PackedMount,
+    mounts::{self, PackedMount},
     times,
 };
 use crate::{
@@ -33,8 +33,30 @@ use crate::{
 pub struct Contents {
     /// Results of steps.
     pub results: Gathered,
-    /// Ids of cache mounts.
-    pub mounts: Vec<String>,
+    /// Cache mounts.
+    pub mounts: Mounts,
+}
+
+/// Which cache mounts are packed.
+#[derive(Debug)]
+pub enum Mounts {
+    /// All that are there.
+    All,
+    /// Those with these ids, which must be there.
+    Named(Vec<String>),
+}
+
+impl Mounts {
+    /// No cache mounts.
+    pub fn none() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+impl Default for Mounts {
+    fn default() -> Self {
+        Self::none()
+    }
 }
 
 /// How it is packed.
@@ -60,6 +82,8 @@ pub struct Packed {
     pub(super) blobs: Vec<(Descriptor, Option<LayerId>)>,
     /// How many results travel.
     pub results: usize,
+    /// How many ids of cache mounts travel.
+    pub mounts: usize,
     /// Names of results that cannot travel, since the blob of a base image's layer is not there.
     pub left_out: Vec<String>,
 }
@@ -127,8 +151,27 @@ pub fn pack(
         };
         document.results.push(ResultEntry::of(key, stored, &mut at));
     }
-    for id in &contents.mounts {
-        for packed in super::mounts::pack_mounts(store, id, &options.stop)? {
+    let known;
+    let ids = match &contents.mounts {
+        Mounts::All => {
+            known = mounts::mount_ids(store)?;
+            &known
+        }
+        Mounts::Named(ids) => ids,
+    };
+    let mut mounts = 0;
+    for id in ids {
+        let packed = mounts::pack_mounts(store, id, &options.stop)?;
+        match (packed.is_empty(), &contents.mounts) {
+            (true, Mounts::Named(_)) => {
+                let known = mounts::mount_ids(store)?;
+                return Err(TravelError::NoMount { id: id.clone(), known });
+            }
+            // Another process has evicted it in the meantime.
+            (true, Mounts::All) => {}
+            (false, _) => mounts += 1,
+        }
+        for packed in packed {
             document.mounts.push(blobs.add_mount(id, packed));
         }
     }
@@ -141,7 +184,7 @@ pub fn pack(
         annotations: None,
     });
     let results = document.results.len();
-    Ok(Packed { config, manifest, blobs: blobs.all, results, left_out })
+    Ok(Packed { config, manifest, blobs: blobs.all, results, mounts, left_out })
 }
 
 /// The document of results for the config of an image with these layers; `None` if it holds none of
