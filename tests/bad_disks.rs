@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, io::Write, path::PathBuf, process::Command};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
 use support::{Bench, Run};
 
@@ -67,7 +67,8 @@ fn what_does_not_fit_fails_without_damage() {
         ("copy", "No space left on device"),
         ("export", "No space left on device"),
     ] {
-        disk.rbc(&format!("build -t {name} {name}")).fails(1, says);
+        let failed = disk.rbc(&format!("build -t {name} {name}")).fails(1, says);
+        assert!(failed.stderr.contains("`rbc prune` removes"), "{}", failed.stderr);
         disk.rbc("fsck --check").ok();
         disk.rbc("build -q -t small small").ok();
     }
@@ -114,12 +115,88 @@ fn a_read_only_disk_can_be_looked_at() {
     disk.rbc("history").ok();
     disk.rbc("fsck --check").ok();
     disk.rbc("save -o saved.tar busybox").ok();
-    for command in ["build c", "prune -f", "fsck", "rmi busybox"] {
-        disk.rbc(command).fails(1, "Read-only file system");
+    for command in ["build c", "prune -f", "fsck", "rmi busybox", "load -i saved.tar", "pull x"] {
+        let failed = disk.rbc(command).fails(1, "Read-only file system");
+        assert!(failed.stderr.contains("help: the disk may only be read"), "{}", failed.stderr);
     }
+    disk.rbc("prune --all --dry-run").ok();
     disk.remount("rw");
     // Without processes there is no log; the file alone has to do.
     disk.rbc("ps").ok();
     disk.remount("ro");
     assert!(disk.rbc("images").ok().stdout.contains("busybox"));
+}
+
+/// The disk is filled up to what is left, from nothing to what a small build needs.
+#[test]
+fn however_little_is_left_nothing_is_damaged() {
+    let disk = Disk::of("16m");
+    disk.bench.write("c/Dockerfile", "FROM busybox\nRUN echo made > /made\nCOPY Dockerfile /\n");
+    disk.rbc("save -o saved.tar busybox").ok();
+    disk.rbc("build -q -t kept c").ok();
+    let cache = disk.bench.path("cache.tar").display().to_string();
+    disk.rbc(&format!("cache export -o {cache}")).ok();
+    for left in [0, 4, 12, 40, 150, 500, 2500] {
+        let filler = disk.fill();
+        let file = fs::File::options().write(true).open(&filler).expect("the filler");
+        let size = file.metadata().expect("its size").len();
+        file.set_len(size - (left << 10)).expect("cut");
+        drop(file);
+        for command in [
+            "build -q -t new c",
+            "build -q --no-cache -t new c",
+            "load -i saved.tar",
+            "tag busybox other",
+            &format!("cache import {cache}"),
+            "build -q -o type=oci,dest=out.tar,compression=zstd c",
+            "rmi --force new",
+        ] {
+            let run = disk.rbc(command);
+            assert!(!run.stderr.contains("panicked"), "{left}k: {command}: {}", run.stderr);
+            if run.code != Some(0) {
+                assert_eq!(run.code, Some(1), "{left}k: {command}: {}", run.stderr);
+                let named = ["No space left", "no space left", "is full"];
+                let is_named = named.iter().any(|text| run.stderr.contains(text));
+                assert!(is_named, "{left}k: {command}: {}", run.stderr);
+                assert!(run.stderr.contains("rbc prune"), "{left}k: {command}: {}", run.stderr);
+            }
+            disk.rbc("fsck --check").ok();
+        }
+        disk.rbc("prune --all --force").ok();
+        fs::remove_file(filler).expect("the filler");
+        disk.rbc("build -q -t kept c").ok();
+    }
+    let check = disk.rbc("fsck --format json").ok();
+    assert!(check.stdout.contains(r#""bad":[]"#), "{}", check.stdout);
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_told_and_not_touched() {
+    let bench = Bench::with_busybox();
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo made > /made\n");
+    bench.rbc("build -q -t app c").ok();
+    // The way to the folder is open to all.
+    for folder in [bench.path(""), bench.root()] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder, mode).expect("permissions");
+    }
+    let program = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .expect("a folder that all may read");
+    let rbc = program.path().join("rbc");
+    fs::copy(env!("CARGO_BIN_EXE_rbc"), &rbc).expect("a copy that all may run");
+    let as_other = |arguments: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=1234", "--regid=1234", "--clear-groups"]).arg(&rbc);
+        command.args(arguments.split_whitespace()).current_dir(bench.path(""));
+        command.env("RBC_ROOT", bench.root()).env("HOME", "/nonexistent").env("NO_COLOR", "1");
+        Run::from(command.output().expect("setpriv"))
+    };
+    for arguments in ["build c", "prune -f", "rmi app", "fsck"] {
+        let failed = as_other(arguments).fails(1, "Permission denied");
+        assert!(failed.stderr.contains("belongs to another user"), "{}", failed.stderr);
+    }
+    assert!(as_other("images").ok().stdout.contains("app"));
+    bench.rbc("fsck --check").ok();
 }

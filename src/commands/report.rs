@@ -74,7 +74,11 @@ impl Failure {
                 if closed {
                     return ExitCode::SUCCESS;
                 }
-                tell(&format!("error: {}", chain(&error)));
+                let text = chain(&error);
+                tell(&format!("error: {text}"));
+                if let Some(remedy) = remedy(&text) {
+                    tell(&format!("help: {remedy}"));
+                }
                 ExitCode::FAILURE
             }
         }
@@ -93,6 +97,31 @@ fn chain(error: &anyhow::Error) -> String {
         text if text.ends_with(&cause) => text.to_owned(),
         text => format!("{text}: {cause}"),
     })
+}
+
+/// What can be done about a disk that does not take what is written. Errors of the system come
+/// wrapped in many ways, with their number in the text.
+fn remedy(text: &str) -> Option<&'static str> {
+    let is_about_state = text.contains("state folder");
+    let has = |code: &str| text.contains(&format!("(os error {code})"));
+    if has("28") || has("122") {
+        Some(
+            "a disk is full; if it is that of the state folder, `rbc du` tells what takes space, \
+             `rbc prune` removes what can be made again, and --root or RBC_ROOT names a folder \
+             elsewhere",
+        )
+    } else if is_about_state && has("30") {
+        Some(
+            "the disk may only be read: `rbc images`, `rbc du`, `rbc save` and the like work; to \
+             build, mount it for writing or name another state folder with --root or RBC_ROOT",
+        )
+    } else if is_about_state && has("13") {
+        Some(
+            "the state folder belongs to another user: name one of your own with --root or RBC_ROOT",
+        )
+    } else {
+        None
+    }
 }
 
 /// Whether messages on standard error have colours.
@@ -137,6 +166,8 @@ pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
     }
     if let Some(likely) = likely {
         shown = shown.help(format!("likely cause: {likely}"));
+    } else if let Some(remedy) = remedy(&cause.to_string()) {
+        shown = shown.help(remedy.to_owned());
     }
     if let Some(log) = log {
         shown = shown.note(format!("all that it printed is in {}", log.display()));

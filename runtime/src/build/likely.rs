@@ -55,12 +55,16 @@ impl Failure<'_> {
             }
             Ending::NotRun(_) => self.disk(),
             Ending::Exit(exit) => self
-                .disk()
+                .says("no space left on device")
+                .then(|| self.disk())
+                .flatten()
                 .or_else(|| self.signal(*exit))
                 .or_else(|| self.network())
                 .or_else(|| self.library())
                 .or_else(|| self.said_by_shell(exit.code()))
-                .or_else(|| self.permission()),
+                .or_else(|| self.permission())
+                // Not every program says that it could not write.
+                .or_else(|| self.disk()),
         }
     }
 
@@ -68,7 +72,10 @@ impl Failure<'_> {
         let said = self.says("no space left on device");
         let free = self.free?;
         if free < LITTLE_SPACE {
-            return Some(format!("the disk with the state folder is full: {free} bytes are free"));
+            return Some(format!(
+                "the disk with the state folder is full: {free} bytes are free; `rbc prune` removes \
+                 what can be made again"
+            ));
         }
         said.then(|| {
             let free = free / 1_000_000;

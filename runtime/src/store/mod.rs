@@ -38,6 +38,7 @@ mod space;
 use std::{
     collections::HashSet,
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -172,6 +173,11 @@ fn index_reason(error: &rusqlite::Error) -> String {
         Some(ErrorCode::ReadOnly) => {
             "it lies on a read-only disk, or belongs to another user".to_owned()
         }
+        Some(ErrorCode::SystemIoFailure) => {
+            format!(
+                "{error}: its disk is full or broken; `rbc prune` removes what can be made again"
+            )
+        }
         _ if salvage::is_damage(error) => {
             format!("{error}: index.db is damaged, `rbc fsck` saves what can be read of it")
         }
@@ -216,7 +222,8 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         let store = Self::open_as_it_is(root)?;
         let reserve = store.root.join(RESERVE);
-        if !reserve.exists() {
+        // On a full disk a part of it may have been written.
+        if fs::metadata(&reserve).map_or(0, |facts| facts.len()) != RESERVE_SIZE as u64 {
             // Without it only cleaning up a full disk is harder.
             let _ = fs::write(&reserve, vec![0; RESERVE_SIZE]);
         }
@@ -435,6 +442,9 @@ fn check_layout(root: &Path, missing: Missing) -> Result<()> {
             let staged = tempfile::NamedTempFile::new_in(root)
                 .map_err(StoreError::io("cannot write in", root))?;
             fs::write(staged.path(), LAYOUT_VERSION)
+                .map_err(StoreError::io("cannot write", staged.path()))?;
+            // As the index: who may read the folder may look at what is in it.
+            fs::set_permissions(staged.path(), fs::Permissions::from_mode(0o644))
                 .map_err(StoreError::io("cannot write", staged.path()))?;
             staged.persist(&path).map_err(|e| StoreError::io("cannot write", &path)(e.error))?;
             Ok(())
