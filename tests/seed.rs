@@ -20,57 +20,11 @@ use std::{
 use support::{
     Bench,
     image::{Image, Maker},
-    need,
     output::{Entry, Oci},
+    toolchain::golang,
 };
 
 const APP: &str = include_str!("seed/app.go");
-
-/// Go's compiler, linker and library, with a GOPATH that holds golang.org/x/net.
-fn golang() -> Image {
-    need("go", "golang-go");
-    let root = Command::new("go").args(["env", "GOROOT"]).output().expect("go runs");
-    let root = String::from_utf8(root.stdout).expect("a path").trim().to_owned();
-    let real = |path: &str| {
-        let path = fs::canonicalize(path).unwrap_or_else(|e| panic!("{path}: {e}"));
-        path.into_os_string().into_string().expect("a UTF-8 path")
-    };
-    let mut maker = Maker::new()
-        .busybox()
-        .dir("/usr", 0o755)
-        .dir("/usr/local", 0o755)
-        .dir("/usr/local/go", 0o755)
-        .host(&real(&format!("{root}/bin")), "/usr/local/go/bin")
-        .host(&real(&format!("{root}/src")), "/usr/local/go/src")
-        .host(&real(&format!("{root}/VERSION")), "/usr/local/go/VERSION")
-        .dir("/usr/local/go/pkg", 0o755)
-        .host(&real(&format!("{root}/pkg/tool")), "/usr/local/go/pkg/tool")
-        .host(&real(&format!("{root}/pkg/include")), "/usr/local/go/pkg/include");
-    for dir in ["/go", "/go/src", "/go/src/golang.org", "/go/src/golang.org/x"] {
-        maker = maker.dir(dir, 0o755);
-    }
-    let library = real("/usr/share/gocode/src/golang.org/x/net");
-    maker = maker.host(&library, "/go/src/golang.org/x/net");
-    for library in shared_libraries(&format!("{root}/bin/go")) {
-        maker = maker.host(&real(&library), &library);
-    }
-    maker
-        .env("GOROOT=/usr/local/go")
-        .env("GOPATH=/go")
-        .env("GO111MODULE=off")
-        .env("PATH=/usr/local/go/bin:/bin:/usr/bin")
-        .finish()
-}
-
-/// What a program needs to start, by its own loader's account.
-fn shared_libraries(program: &str) -> Vec<String> {
-    let output = Command::new("ldd").arg(program).output().expect("ldd runs");
-    String::from_utf8_lossy(&output.stdout)
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .map(str::to_owned)
-        .collect()
-}
 
 /// busybox with an `apk` that installs what it carries.
 fn alpine() -> Image {

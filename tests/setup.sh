@@ -14,6 +14,8 @@ want skopeo skopeo
 want umoci umoci
 want docker-registry docker-registry
 want go golang-go
+want gcc gcc
+want /usr/lib/$(uname -m)-linux-gnu/libc.a libc6-dev
 want /usr/share/gocode/src/golang.org/x/net golang-golang-x-net-dev
 want /etc/ssl/certs/ca-certificates.crt ca-certificates
 want python3 python3

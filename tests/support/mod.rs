@@ -11,6 +11,7 @@ pub mod repository;
 pub mod server;
 pub mod terminal;
 pub mod token_server;
+pub mod toolchain;
 
 use std::{
     ffi::OsStr,
