@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::Value;
 use support::{
@@ -46,6 +46,12 @@ fn build(bench: &Bench, options: &str) -> Run {
 fn nothing_ran(run: &Run) {
     assert_eq!(run.done(), 0, "{}", run.stderr);
     assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+}
+
+/// Lets the store lose the results of earlier sources, as time would.
+fn forget_and_build_again(bench: &Bench) {
+    bench.rbc("prune --all --force").ok();
+    build(bench, "");
 }
 
 /// The layers that a state folder has.
@@ -318,6 +324,129 @@ fn the_whole_cache_goes_through_tars_folders_and_registries() {
     }
     one.rbc("cache import nowhere.tar").fails(1, "nowhere.tar");
     one.rbc("cache export -o type=s3,bucket=x").fails(2, "a service of its vendor");
+}
+
+#[test]
+fn a_folder_keeps_no_blobs_of_a_cache_that_was_replaced() {
+    let one = machine("# one\nprogram\n");
+    let blobs = || fs::read_dir(one.path("cache/blobs/sha256")).unwrap().count();
+    let to = |tag: &str| {
+        let place = format!("type=local,dest={},mode=max,tag={tag}", one.path("cache").display());
+        build(&one, &format!("--cache-to {place}"));
+        blobs()
+    };
+    let first = to("latest");
+    with_sources(&one, "# one\nanother program\n");
+    build(&one, "");
+    forget_and_build_again(&one);
+    assert_eq!(to("latest"), first, "as many as before, though others");
+    // What another tag needs stays.
+    assert_eq!(to("other"), first);
+    with_sources(&one, "# one\nthird program\n");
+    assert!(to("latest") > first);
+    let from = |tag: &str| {
+        let two = machine("# one\nanother program\n");
+        let src = one.path("cache");
+        let run = build(&two, &format!("--cache-from type=local,src={},tag={tag}", src.display()));
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+        run.done()
+    };
+    assert_eq!(from("other"), 0);
+}
+
+#[test]
+fn layers_are_compressed_once_for_the_image_and_its_cache() {
+    let (one, registry) = (machine("program\n"), Registry::start());
+    let name = format!("{}/app", registry.host);
+    let dest = one.path("cache");
+    build(
+        &one,
+        &format!(
+            "-t {name}:1 --push -o type=oci,dest=one.tar,compression=gzip \
+             --cache-to type=local,dest={},mode=max --cache-to type=registry,ref={name}:cache,mode=max",
+            dest.display()
+        ),
+    );
+    let blobs = fs::read_dir(one.root().join("blobs/sha256")).unwrap().flatten();
+    let heads = blobs.map(|entry| fs::read(entry.path()).unwrap());
+    let packed = heads.filter(|bytes| bytes.starts_with(&[0x1f, 0x8b])).count();
+    assert_eq!(packed, layers(&one) - 1, "one blob for each layer but that of the base image");
+    let compressed = one.rbc("du --format json --filter name~=tar").ok().stdout;
+    let mut names: Vec<String> = compressed
+        .lines()
+        .filter_map(|line| {
+            serde_json::from_str::<Value>(line).ok()?["name"].as_str().map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "{names:?}");
+}
+
+/// An ordinary user of the machine, with a state folder of their own.
+struct User {
+    bench: Bench,
+}
+
+impl User {
+    fn new(source: &str) -> Self {
+        let bench = Bench::new();
+        let everyone = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(bench.path(""), everyone).unwrap();
+        // The binary itself must be readable by others, whatever the folder it was built in.
+        fs::copy(env!("CARGO_BIN_EXE_rbc"), bench.path("rbc")).unwrap();
+        fs::set_permissions(bench.path("rbc"), fs::Permissions::from_mode(0o755)).unwrap();
+        support::image::busybox().write_oci(&bench.path("busybox.tar"), "busybox:latest");
+        with_sources(&bench, source);
+        let user = Self { bench };
+        user.rbc("load --input busybox.tar").ok();
+        user
+    }
+
+    fn rbc(&self, arguments: &str) -> Run {
+        support::need("setpriv", "util-linux");
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(self.bench.path("rbc")).args(arguments.split_whitespace());
+        command.current_dir(self.bench.path("")).env("NO_COLOR", "1");
+        command.env("RBC_ROOT", self.bench.root()).env("HOME", self.bench.path("home"));
+        Run::from(command.output().unwrap())
+    }
+}
+
+#[test]
+fn a_cache_travels_between_root_and_an_ordinary_user() {
+    let (one, registry) = (machine("# one\nprogram\n"), Registry::start());
+    let reference = format!("{}/app:cache", registry.host);
+    build(
+        &one,
+        &format!("--cache-to type=registry,ref={reference},mode=max -o type=oci,dest=one.tar"),
+    );
+    let first = Oci::read(&one.path("one.tar")).manifest;
+    let user = User::new("# one\nprogram\n");
+    let to = format!("type=local,dest={},mode=max", user.bench.path("cache").display());
+    let run = user.rbc(&format!(
+        "build --progress plain --cache-from {reference} --cache-to {to} -o type=oci,dest=two.tar c"
+    ));
+    nothing_ran(&run.ok());
+    assert_eq!(Oci::read(&user.bench.path("two.tar")).manifest, first, "bit for bit");
+    user.rbc("fsck --check").ok();
+
+    // Back, what the user has made: another program.
+    with_sources(&user.bench, "# one\nprogram of a user\n");
+    user.rbc(&format!("build --cache-to {to} -o type=oci,dest=two.tar c")).ok();
+    user.rbc("cache export -o all.tar").ok();
+    let made = Oci::read(&user.bench.path("two.tar")).manifest;
+    let three = machine("# one\nprogram of a user\n");
+    let from = format!("type=local,src={}", user.bench.path("cache").display());
+    let run = build(&three, &format!("--cache-from {from} -o type=oci,dest=three.tar"));
+    nothing_ran(&run);
+    assert_eq!(Oci::read(&three.path("three.tar")).manifest, made);
+    let four = machine("# one\nprogram of a user\n");
+    four.rbc(&format!("cache import {}", user.bench.path("all.tar").display())).ok();
+    nothing_ran(&build(&four, ""));
+    four.rbc("fsck --check").ok();
 }
 
 #[test]

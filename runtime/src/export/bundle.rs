@@ -11,7 +11,7 @@ use rbc_ir::Digest;
 use serde::Serialize;
 use sha2::Digest as _;
 
-use super::{Dest, ExportError, OutputSpec, Sink, dest::write_file, spec::Packaging};
+use super::{Dest, ExportError, OutputSpec, Sink, dest::write_file, garbage, spec::Packaging};
 use crate::{
     image::{
         ANNOTATION_CREATED, ANNOTATION_NAME, ANNOTATION_REF, Descriptor, Index, Reference,
@@ -33,6 +33,8 @@ pub(crate) struct Bundle {
     saved: Vec<Saved>,
     /// Whether there is a `manifest.json`.
     is_docker: bool,
+    /// Whether a folder loses the blobs of what is replaced in it.
+    sweeps: bool,
 }
 
 /// The names of an image in an archive.
@@ -105,6 +107,11 @@ impl Bundle {
         self.is_docker = true;
     }
 
+    /// Lets a folder lose the blobs that only what is replaced in it has needed.
+    pub(crate) fn sweep_folder(&mut self) {
+        self.sweeps = true;
+    }
+
     /// Writes it where `output` says. `progress` is told bytes written and bytes in all.
     pub(crate) fn write(
         &self,
@@ -127,7 +134,7 @@ impl Bundle {
         progress: &dyn Fn(u64, u64) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let failed = |source| ExportError::write("the archive")(source);
-        let index = self.index_json(&[]);
+        let index = index_json(self.entries(&[]));
         let saved = self.saved_json();
         let mut files = self.blob_files();
         let mut extra = |name: &str, bytes| files.insert(name.to_owned(), Content::Bytes(bytes));
@@ -166,6 +173,9 @@ impl Bundle {
     ) -> Result<(), ExportError> {
         let blobs = path.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(ExportError::write(&blobs))?;
+        // Others who write to the folder wait, so that no entry is lost. Not every disk has locks.
+        let alone = fs::File::open(path).ok();
+        let _ = alone.as_ref().map(fs::File::lock);
         let files = self.blob_files();
         let total = files.values().map(Content::size).sum();
         let mut done = 0;
@@ -195,10 +205,14 @@ impl Bundle {
         };
         let mut documents = vec![("oci-layout", OCI_LAYOUT.to_vec())];
         documents.extend(self.saved_json().map(|json| ("manifest.json", json)));
-        documents.push(("index.json", self.index_json(&before)));
+        let after = self.entries(&before);
+        documents.push(("index.json", index_json(after.clone())));
         for (name, bytes) in documents {
             let place = path.join(name);
             write_file(&place, |out| out.write_all(&bytes).map_err(ExportError::write(&place)))?;
+        }
+        if self.sweeps {
+            garbage::sweep(path, &before, &after);
         }
         Ok(())
     }
@@ -215,8 +229,8 @@ impl Bundle {
             .collect()
     }
 
-    /// `index.json`: ours, and before them those of `before` that ours do not replace.
-    fn index_json(&self, before: &[Descriptor]) -> Vec<u8> {
+    /// The entries of `index.json`: ours, and before them those of `before` that ours do not replace.
+    fn entries(&self, before: &[Descriptor]) -> Vec<Descriptor> {
         // What is no image has a tag alone.
         let name = |root: &Descriptor| {
             let name = root.annotation(ANNOTATION_NAME).or_else(|| root.annotation(ANNOTATION_REF));
@@ -224,17 +238,21 @@ impl Bundle {
         };
         let ours: BTreeSet<Option<String>> = self.roots.iter().map(name).collect();
         let kept = before.iter().filter(|other| !ours.contains(&name(other)));
-        to_json(&Index {
-            schema_version: 2,
-            media_type: Some(media_type::INDEX.to_owned()),
-            manifests: kept.chain(&self.roots).cloned().collect(),
-            annotations: None,
-        })
+        kept.chain(&self.roots).cloned().collect()
     }
 
     fn saved_json(&self) -> Option<Vec<u8>> {
         self.is_docker.then(|| to_json(&self.saved))
     }
+}
+
+fn index_json(manifests: Vec<Descriptor>) -> Vec<u8> {
+    to_json(&Index {
+        schema_version: 2,
+        media_type: Some(media_type::INDEX.to_owned()),
+        manifests,
+        annotations: None,
+    })
 }
 
 /// The file `oci-layout`.

@@ -13,6 +13,7 @@ mod dest;
 mod error;
 mod files;
 mod folder;
+mod garbage;
 mod repack;
 mod spec;
 mod staged;

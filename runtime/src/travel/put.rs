@@ -8,7 +8,8 @@ use crate::{
     store::Store,
 };
 
-/// Writes an OCI layout: a folder, where what has another tag stays, or a tar.
+/// Writes an OCI layout: a folder, where what has another tag stays and what the same tag had before
+/// goes, or a tar.
 ///
 /// # Errors
 /// If it cannot be written. A tar that was there before is left as it was then.
@@ -39,6 +40,7 @@ pub fn put_layout(
     bundle.add_root(&root, &Naming { names: Vec::new(), created: String::new() });
     let mut output = OutputSpec::new(OutputKind::Image(Format::Oci), dest.clone());
     output.packaging = packaging;
+    bundle.sweep_folder();
     Ok(bundle.write(store, &output, progress)?)
 }
 
