@@ -8,6 +8,7 @@ pub mod output;
 pub mod proxy;
 pub mod registry;
 pub mod repository;
+pub mod scripted;
 pub mod server;
 pub mod terminal;
 pub mod token_server;

@@ -147,7 +147,8 @@ fn one(
     let layers = manifest.layers.par_iter().zip(&facts.diff_ids).map(|(layer, diff_id)| {
         let now = compression_of(&layer.media_type);
         let stays = now == compression || (now != Packing::None && compressed == BaseLayers::Keep);
-        if stays {
+        // Those of others are named as they are published.
+        if stays || media_type::is_foreign(&layer.media_type) {
             return Ok(layer.clone());
         }
         let origin = Origin { descriptor: layer.clone(), diff_id: *diff_id };

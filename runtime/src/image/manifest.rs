@@ -44,6 +44,16 @@ pub mod media_type {
     pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
     /// Every kind of manifest that rbc understands.
     pub const MANIFESTS: [&str; 4] = [INDEX, DOCKER_INDEX, MANIFEST, DOCKER_MANIFEST];
+    /// Beginnings of the types of layers that only their owner may give away.
+    const FOREIGN: [&str; 2] = [
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+
+    /// Whether a layer must be had from where its owner publishes it, and from nobody else.
+    pub fn is_foreign(kind: &str) -> bool {
+        FOREIGN.iter().any(|foreign| kind.starts_with(foreign))
+    }
 }
 
 /// Annotation with the full name of an image in a layout (containerd's).
@@ -208,7 +218,7 @@ impl Manifest {
             let known = kind.is_empty()
                 || kind.starts_with(media_type::LAYER)
                 || kind.starts_with(media_type::DOCKER_LAYER)
-                || kind.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar");
+                || media_type::is_foreign(kind);
             if !known {
                 return Err(bad(format!("layer {} is of type {kind}", layer.digest)));
             }

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::image::Reference;
 
+/// Header with the digest of what a registry has stored.
+pub(super) const DIGEST_HEADER: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Most bytes of an error answer that are read.
 const MAX_ERROR_BODY: u64 = 64 << 10;
 
@@ -143,10 +145,14 @@ impl Client {
         what: &str,
     ) -> Result<Response<Body>, RegistryError> {
         let host = host_of(&answer.url);
+        let is_own = host == endpoint.host;
+        if is_own {
+            refuse_web_page(&answer.response, &host, what)?;
+        }
         if answer.response.status() != StatusCode::FORBIDDEN {
             return success(answer.response, &host, what);
         }
-        if host == endpoint.host {
+        if is_own {
             let asker = Asker { transport: &self.transport, endpoint, scopes: &[], what };
             return Err(self.authority.denied(&asker, &host, error_message(answer.response)));
         }
@@ -167,6 +173,31 @@ impl Client {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(in_flight.entry(*digest).or_default())
     }
+}
+
+/// An error if an answer is a page for people, which whoever stands between us and the registry (or
+/// a server that is no registry) sends in place of an answer. Some registries say of their empty
+/// answers that they were HTML, but those name a digest or place.
+pub(super) fn refuse_web_page(
+    response: &Response<Body>,
+    host: &str,
+    what: &str,
+) -> Result<(), RegistryError> {
+    let is_html = header_text(response.headers(), header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
+    let says_more = [header::LOCATION, DIGEST_HEADER, header::WWW_AUTHENTICATE]
+        .iter()
+        .any(|name| response.headers().contains_key(name));
+    if response.status() != StatusCode::OK || !is_html || says_more {
+        return Ok(());
+    }
+    Err(RegistryError::Protocol {
+        what: what.to_owned(),
+        reason: format!(
+            "{host} answered with a web page: it is no registry, or something on the way (a login \
+             page of the network, a proxy) answers in its place"
+        ),
+    })
 }
 
 /// An answer that is a success; anything else as an error.

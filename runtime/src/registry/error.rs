@@ -20,7 +20,7 @@ pub enum RegistryError {
     #[error(transparent)]
     Denied(Box<Denial>),
     /// Another answer than the wanted one.
-    #[error("{what}: {host} answered {status}{}", said(.message))]
+    #[error("{what}: {host} answered {status}{}{}", said(.message), asked_back(.retry_after))]
     Status {
         /// Reference or blob.
         what: String,
@@ -182,6 +182,17 @@ pub struct Denial {
 
 fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+/// When to come back, if that is longer than anybody waits for. Whole units, rounded up.
+fn asked_back(wait: &Option<Duration>) -> String {
+    let seconds = wait.map_or(0, |wait| wait.as_secs());
+    let (amount, unit) = match seconds {
+        0..60 => return String::new(),
+        60..3600 => (seconds.div_ceil(60), "minutes"),
+        _ => (seconds.div_ceil(3600), "hours"),
+    };
+    format!(" (it wants to be asked again in {amount} {unit})")
 }
 
 fn asked_as(who: &Option<String>, domain: &str) -> String {

@@ -138,6 +138,10 @@ impl BlobSource<'_> {
                 let Err(error) = self.download_once(endpoint, blob, writer, grown, progress) else {
                     return Ok(());
                 };
+                // The connection broke behind the last byte; the digest tells whether it is right.
+                if writer.size() == blob.size && !matches!(error, RegistryError::Stopped) {
+                    return Ok(());
+                }
                 if writer.size() >= before + PROGRESS {
                     backoff.progressed();
                 }

@@ -5,7 +5,7 @@ use ureq::http::{Method, StatusCode, Uri, header};
 use super::{
     Client, Denial, RegistryError, Secret,
     auth::Challenge,
-    client::{error_message, success},
+    client::{error_message, refuse_web_page, success},
     hosts::Endpoint,
     retry::retry,
     token::basic,
@@ -58,6 +58,7 @@ impl Client {
             _ => success(answer.response, &host_of(&answer.url), domain).map(drop),
         };
         let answer = ask(None)?;
+        refuse_web_page(&answer.response, host, domain)?;
         if answer.response.status() != StatusCode::UNAUTHORIZED {
             // It takes anybody; whether it knows this user only a push could tell.
             success(answer.response, host, domain)?;

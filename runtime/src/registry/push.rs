@@ -11,12 +11,12 @@ use std::{
 use rbc_ir::{Digest, Platform};
 use ureq::{
     Body,
-    http::{HeaderName, Method, Response, header},
+    http::{Method, Response, header},
 };
 
 use super::{
     Client, Progress, RegistryError, Sent,
-    client::Call,
+    client::{Call, DIGEST_HEADER},
     hosts::Endpoint,
     pull::in_parallel,
     referrers,
@@ -31,9 +31,6 @@ use crate::{
     },
     store::Store,
 };
-
-/// Header with the digest of what a registry has stored.
-const DIGEST_HEADER: &str = "docker-content-digest";
 
 /// What a push did, for one repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,8 +131,7 @@ impl Parts {
                 Document::Manifest(manifest) => {
                     for blob in std::iter::once(manifest.config).chain(manifest.layers) {
                         // These must be had from where they are published.
-                        let is_foreign = blob.media_type.contains(".nondistributable.");
-                        if seen.insert(blob.digest) && !is_foreign {
+                        if seen.insert(blob.digest) && !media_type::is_foreign(&blob.media_type) {
                             parts.blobs.push(blob);
                         }
                     }
@@ -227,7 +223,7 @@ impl Pusher<'_> {
             self.client.expect_success(self.endpoint, answer, self.what)
         })?;
         // Not to be believed, but a registry that changed the manifest had better be noticed.
-        match header_text(response.headers(), HeaderName::from_static(DIGEST_HEADER)) {
+        match header_text(response.headers(), DIGEST_HEADER) {
             Some(said) if said != descriptor.digest.to_string() => Err(RegistryError::Protocol {
                 what: self.what.to_owned(),
                 reason: format!(

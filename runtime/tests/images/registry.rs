@@ -263,7 +263,7 @@ fn refusals_name_the_reference_and_the_reason() {
         HOST/some/image:1: access denied by HOST: it does not exist, or needs authentication (`rbc login HOST`)
         HOST/some/image:1: HOST names a token service without TLS: ftp://x
         HOST/some/image:1: HOST answered 418 I'm a teapot: short and stout
-        HOST/some/image:1: manifest DIGEST: expected value at line 1 column 1
+        HOST/some/image:1: HOST answered with a web page: it is no registry, or something on the way (a login page of the network, a proxy) answers in its place
         HOST/some/image:1: manifest DIGEST: it is of Docker's schema 1, which rbc does not read; push the image again with a current tool
         ");
 }
