@@ -15,6 +15,7 @@ mod remote;
 mod render;
 mod report;
 mod resolver;
+mod signals;
 mod ssh;
 mod state;
 

@@ -13,14 +13,13 @@ use std::{
 
 use support::{
     Bench,
-    image::sha256,
+    image::{self, sha256},
     registry::{PASSWORD, USER},
-    scripted::{Memory, Reply, Request, Scripted},
+    scripted::{MANIFEST, Memory, Reply, Request, Scripted},
 };
 
 /// `user:secret`.
 const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A context whose image has a layer that is sent in pieces and one that is not.
 fn write_context(bench: &Bench) {
@@ -238,43 +237,17 @@ fn nothing_goes_on_for_ever() {
     run.fails(1, "cannot reach");
 }
 
-/// An image whose only layer is `layer`, in a registry in memory.
-fn image_of(memory: &Memory, layer: &[u8], diff: &[u8], media_type: &str) {
-    let config = format!(
-        r#"{{"architecture":"{}","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
-        if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        sha256(diff)
-    );
-    let size = layer.len();
-    let (layer, length) = (memory.blob(layer), config.len());
-    let config = memory.blob(config);
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":
-        "application/vnd.oci.image.config.v1+json","digest":"{config}","size":{length}}},"layers":[
-        {{"mediaType":"{media_type}","digest":"{layer}","size":{size}}}]}}"#
-    );
-    memory.tag(&format!("sha256:{}", sha256(manifest.as_bytes())), MANIFEST, manifest.clone());
-    memory.tag("1", MANIFEST, manifest);
-}
-
-/// A tar with one file.
-fn tar_of(name: &str, data: &[u8]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    support::image::add(&mut tar, name, data);
-    tar.into_inner().expect("a tar")
-}
-
 #[test]
 fn a_slow_registry_is_waited_for_and_shows_what_came() {
     let bench = Bench::new();
     let memory = Memory::default();
-    let tar = tar_of("f", b"slowly");
-    image_of(&memory, &tar, &tar, "application/vnd.oci.image.layer.v1.tar");
+    let tar = image::tar_of("f", b"slowly");
+    memory.image("1", &tar, "application/vnd.oci.image.layer.v1.tar");
     let layer = format!("sha256:{}", sha256(&tar));
     let registry = Scripted::start(move |request| {
         let mut reply = memory.answer(request);
         if request.path.ends_with(&layer) {
-            reply.pieces = Some((64, Duration::from_millis(40)));
+            reply.pieces = Some((64, Duration::from_millis(5)));
         }
         reply
     });
@@ -284,6 +257,11 @@ fn a_slow_registry_is_waited_for_and_shows_what_came() {
     let seen: Vec<&str> =
         run.stderr.lines().filter(|line| line.contains("\"event\":\"progress\"")).collect();
     assert!(seen.len() > 2, "{}", run.stderr);
+    // Lines for a log tell how much it was.
+    let other = Bench::new();
+    other.write("c/Dockerfile", bench.read("c/Dockerfile"));
+    let run = other.rbc("build --progress plain -o out c").ok();
+    assert!(run.stderr.contains(" 0.0 MB\n#1 DONE"), "{}", run.stderr);
 }
 
 #[test]
@@ -294,8 +272,8 @@ fn layers_that_may_not_be_passed_on_are_left_where_they_are() {
     ] {
         let bench = Bench::new();
         let memory = Memory::default();
-        let tar = tar_of("f", b"not to be passed on");
-        image_of(&memory, &tar, &tar, media_type);
+        let tar = image::tar_of("f", b"not to be passed on");
+        memory.image("1", &tar, media_type);
         let origin = Scripted::start(move |request| memory.answer(request));
         let target = Arc::new(Memory::default());
         let shared = Arc::clone(&target);

@@ -3,9 +3,14 @@
 
 mod support;
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use support::{Bench, registry::Registry, terminal::Terminal};
+use support::{
+    Bench, image,
+    registry::Registry,
+    scripted::{Memory, Reply, Scripted},
+    terminal::Terminal,
+};
 
 /// Waits until the test opens the gate, so that nothing depends on time.
 const GATE: &str =
@@ -208,4 +213,46 @@ fn pulls_and_pushes_show_their_bytes() {
     let screen = terminal.run("rbc build --root third --output type=tar,dest=x.tar c");
     let is_pull = |line: &str| line.starts_with("✔") && line.contains("FROM 127.0.0.1");
     assert!(screen.lines().any(is_pull), "{screen}");
+}
+
+/// So long that nobody waits for it.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+#[test]
+fn control_c_ends_transfers_that_stand_still() {
+    let bench = Bench::new();
+    let memory = Memory::default();
+    let layer = image::tar_of("zeros", &[0; 400_000]);
+    let half = layer.len() / 2;
+    memory.image("1", &layer, "application/vnd.oci.image.layer.v1.tar");
+    let layer = image::sha256(&layer);
+    let registry = Scripted::start(move |request| {
+        if request.is("PATCH", "/uploads/") {
+            std::thread::sleep(FOR_EVER);
+            return Reply::status(500);
+        }
+        let mut reply = memory.answer(request);
+        reply.pieces = request.path.ends_with(&layer).then_some((half, FOR_EVER));
+        reply
+    });
+    bench.write("c/Dockerfile", format!("FROM {}/base:1\n", registry.host));
+    let noise: String = (0..9000_u32).map(|n| image::sha256(&n.to_le_bytes())).collect();
+    bench.write("p/noise", noise).write("p/Dockerfile", "FROM scratch\nCOPY noise /\n");
+    let terminal = Terminal::open(&bench, 100, 24);
+    for (command, shown, ends) in [
+        (format!("rbc pull {}/base:1", registry.host), " 0.2/0.4 MB  50%", "error: cancelled"),
+        ("rbc build c".to_owned(), " 0.2/0.4 MB  50%", "✖ stopped after"),
+        (format!("rbc build -t {}/x:1 --push p", registry.host), "  0.3 MB", "✖ stopped after"),
+    ] {
+        terminal.enter(&format!("clear; {command}; echo \"code $?\""));
+        terminal.wait(shown);
+        terminal.key("C-c");
+        terminal.wait("code 1");
+        let screen = terminal.prompt();
+        assert!(screen.contains(ends), "{screen}");
+        // Nothing is left of what was drawn, and nothing was drawn over.
+        let lines: Vec<&str> = screen.lines().collect();
+        assert!(lines.iter().all(|line| !line.contains('%')), "{screen}");
+        assert_eq!(lines[lines.len() - 3..], ["error: cancelled", "code 1", "$"], "{screen}");
+    }
 }

@@ -4,10 +4,7 @@ use std::{
     collections::HashMap,
     io::Write,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::Ordering,
 };
 
 use anyhow::Context;
@@ -24,7 +21,7 @@ use rbc_runtime::{
     image::{Descriptor, Reference},
     layer::Packing,
     progress::{Event, EventSink},
-    registry::{Client, Naming, Patience, Stop},
+    registry::{Client, Naming, Patience},
     sandbox::Cancel,
     store::{LayerId, Store},
     travel::{FromPlace, ToPlace},
@@ -37,7 +34,7 @@ use super::{
 use crate::{
     cli::{BuildArgs, BuildContext, BuildFlags, ContextValue, RunArgs, SecretSource, SecretSpec},
     inputs::{self, Inputs, Place},
-    registries, remote, render,
+    registries, remote, render, signals,
     ssh::Agents,
     state,
 };
@@ -67,7 +64,7 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
     // Checks do without images that cannot be had.
     let patience = if args.call().is_some() { Patience::Short } else { Patience::Long };
     let insecure = insecure_hosts(&args.build)?;
-    let registry = registries::client_for(stop_of(&cancel), &insecure, patience)?;
+    let registry = registries::client_for(signals::stop_of(&cancel), &insecure, patience)?;
     if let Some(how) = args.call() {
         return call::call(store, &inputs, named, &args.compile, &registry, how);
     }
@@ -92,12 +89,6 @@ struct Outside<'a> {
     cancel: &'a Cancel,
 }
 
-/// Ends transfers when the build is cancelled.
-fn stop_of(cancel: &Cancel) -> Stop {
-    let cancel = cancel.clone();
-    Stop::when(move || cancel.is_cancelled())
-}
-
 pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     check(&args.build)?;
     let agents = Agents::start(&args.build.ssh, &args.context)?;
@@ -116,7 +107,7 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     compile::add_named(store, &mut contexts, &args.build.build_contexts)?;
     let cancel = Cancel::new()?;
     let insecure = insecure_hosts(&args.build)?;
-    let registry = registries::client_for(stop_of(&cancel), &insecure, Patience::Long)?;
+    let registry = registries::client_for(signals::stop_of(&cancel), &insecure, Patience::Long)?;
     let outside =
         Outside { contexts: &contexts, registry: &registry, agents: &agents, cancel: &cancel };
     let dockerfile = graph.meta.files.first().map_or("", |file| &file.name);
@@ -209,7 +200,7 @@ fn run_and_export(
     let attestations = Attestations::of(flags);
     let secrets = secrets(&flags.secret)?;
     let sink = render::sink(flags.progress, flags.quiet, Some(graph));
-    let stopped = stop_on_signals(cancel)?;
+    let stopped = signals::cancel_on_them(cancel)?;
     let show_failed = |failed: &FailedCommand| {
         sink.finish();
         debug::enter(store, failed, flags.debug_shell.as_deref().unwrap_or_default(), &|| {
@@ -217,7 +208,7 @@ fn run_and_export(
         });
     };
     let imports = caches::open(store, registry, flags, &*sink)?;
-    let ahead = Ahead::new(store, &outputs, graph.meta.source_date_epoch, stop_of(cancel));
+    let ahead = Ahead::new(store, &outputs, graph.meta.source_date_epoch, signals::stop_of(cancel));
     let add_ahead = |layer: &LayerId| ahead.add(layer);
     let options = BuildOptions {
         contexts,
@@ -266,7 +257,7 @@ fn run_and_export(
         origins,
         caches: inline,
         predicates: attestations.predicates(store, graph, &targets, &names)?,
-        stop: stop_of(cancel),
+        stop: signals::stop_of(cancel),
     };
     let step = graph.nodes.len() + 1;
     let mut made = None;
@@ -291,7 +282,7 @@ fn run_and_export(
         }
         made = made.or(exported.root.map(|root| (root, exported.config, own.clone())));
     }
-    let kept = caches.put(&stop_of(cancel), step + 1);
+    let kept = caches.put(&signals::stop_of(cancel), step + 1);
     sink.finish();
     kept?;
     if let Some((root, config, names)) = made {
@@ -489,29 +480,4 @@ fn jobs(flags: &BuildFlags) -> usize {
         || std::thread::available_parallelism().map_or(MIN_JOBS, |n| n.get().max(MIN_JOBS)),
         usize::from,
     )
-}
-
-/// Ends running steps at Ctrl-C and its kin; a second signal ends the program at once. Gives what
-/// tells that there was a signal.
-fn stop_on_signals(cancel: &Cancel) -> anyhow::Result<Arc<AtomicBool>> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .context("cannot listen for signals")?;
-    let cancel = cancel.clone();
-    let stopped = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stopped);
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for (number, signal) in signals.forever().enumerate() {
-                cancel.cancel();
-                told.store(true, Ordering::Relaxed);
-                if number > 0 {
-                    // Steps die with this process.
-                    let _ = signal_hook::low_level::emulate_default_handler(signal);
-                }
-            }
-        })
-        .context("cannot start a thread")?;
-    Ok(stopped)
 }

@@ -17,14 +17,14 @@ use super::{
 };
 use crate::{
     cli::{CacheExportArgs, CacheImportArgs},
-    registries, render,
+    registries, render, signals,
 };
 
 /// The name of an exported cache in its layout.
 const TAG: &str = "latest";
 
 pub fn export(store: &Store, args: &CacheExportArgs) -> Outcome {
-    let stop = Stop::default();
+    let stop = signals::stop_on_them()?;
     let contents = if args.mount.is_empty() {
         let mounts = if args.no_mounts { Mounts::none() } else { Mounts::All };
         Contents { results: travel::of_store(store)?, mounts }
@@ -46,7 +46,7 @@ pub fn export(store: &Store, args: &CacheExportArgs) -> Outcome {
             packed.left_out.len()
         ));
     }
-    let client = registries::client(Stop::default())?;
+    let client = registries::client(stop.clone())?;
     let (file, folder);
     let place = match &args.output {
         ExportPlace::Tar(path) => {

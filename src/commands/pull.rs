@@ -6,19 +6,14 @@ use std::{
 };
 
 use rbc_ir::{Digest, Platform};
-use rbc_runtime::{
-    image::Reference,
-    progress::Event,
-    registry::{self, Stop},
-    store::Store,
-};
+use rbc_runtime::{image::Reference, progress::Event, registry, store::Store};
 
 use super::{Outcome, push::Moved};
-use crate::{cli::PullArgs, registries, render};
+use crate::{cli::PullArgs, registries, render, signals};
 
 pub fn pull(store: &Store, args: &PullArgs) -> Outcome {
     let reference: Reference = args.image.parse()?;
-    let client = registries::client(Stop::default())?;
+    let client = registries::client(signals::stop_on_them()?)?;
     let sink = render::sink(args.progress, args.quiet, None);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let (step, begin) = (1, Instant::now());

@@ -13,14 +13,14 @@ use rbc_runtime::{
     image::{self, Descriptor, Reference},
     layer::Packing,
     progress::{Event, EventSink},
-    registry::{self, Client, Naming, Pushed, Stop},
+    registry::{self, Client, Naming, Pushed},
     store::Store,
 };
 
 use super::{Failure, Outcome};
 use crate::{
     cli::{PushArgs, PushCompression},
-    registries, render,
+    registries, render, signals,
 };
 
 pub fn push(store: &Store, args: &PushArgs) -> Outcome {
@@ -38,7 +38,7 @@ pub fn push(store: &Store, args: &PushArgs) -> Outcome {
     };
     let compressed = if args.force_compression { BaseLayers::Recompress } else { BaseLayers::Keep };
     let root = repack(store, &root, Repacking { compression, compressed })?;
-    let client = registries::client(Stop::default())?;
+    let client = registries::client(signals::stop_on_them()?)?;
     let sink = render::sink(args.progress, args.quiet, None);
     let pushed = step(store, &client, &root, &names, Naming::Tags, 1, &*sink);
     sink.finish();

@@ -1,6 +1,7 @@
 //! Shows the events of a build on standard error.
 
 mod json;
+mod moved;
 mod plain;
 mod style;
 mod text;

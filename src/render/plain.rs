@@ -12,11 +12,15 @@ use rbc_runtime::progress::{Event, EventSink, StepId};
 
 use super::{
     Renderer,
+    moved::Moved,
     text::{Colours, on_one_line, printable},
 };
 
 /// A line longer than this is shown in pieces.
 const MAX_LINE: usize = 64 << 10;
+
+/// How often a step tells how many bytes it has moved.
+const BETWEEN_BYTES: Duration = Duration::from_secs(3);
 
 /// Writes lines to `W`.
 pub struct Plain<W> {
@@ -36,6 +40,9 @@ struct Running {
     begin: Instant,
     /// The beginning of a line that is not complete.
     partial: Vec<u8>,
+    moved: Moved,
+    /// When it was last told how much has moved.
+    told: Instant,
 }
 
 impl<W: Write> Plain<W> {
@@ -57,15 +64,21 @@ impl<W: Write + Send> EventSink for Plain<W> {
 impl<W: Write> State<W> {
     fn show(&mut self, event: Event<'_>) -> std::io::Result<()> {
         match event {
-            Event::Planned { .. } | Event::StepProgress { .. } => Ok(()),
+            Event::Planned { .. } => Ok(()),
+            Event::StepProgress { step, what, done, total } => self.moved(step, what, done, total),
             Event::FirstMiss { step, name, cause } => {
                 let text = on_one_line(&format!("first miss: #{step} {name}: {cause}"));
                 writeln!(self.out, "{text}")?;
                 writeln!(self.out)
             }
             Event::StepStarted { step, name, .. } => {
-                let running =
-                    Running { name: name.to_owned(), begin: Instant::now(), partial: Vec::new() };
+                let running = Running {
+                    name: name.to_owned(),
+                    begin: Instant::now(),
+                    partial: Vec::new(),
+                    moved: Moved::default(),
+                    told: Instant::now(),
+                };
                 self.running.insert(step, running);
                 self.head(step, name)
             }
@@ -84,6 +97,9 @@ impl<W: Write> State<W> {
                 }
                 if !running.partial.is_empty() {
                     self.line(step, running.begin.elapsed(), &running.partial)?;
+                }
+                if let Some((moved, _)) = running.moved.shown() {
+                    self.line(step, running.begin.elapsed(), moved.as_bytes())?;
                 }
                 match error {
                     None => writeln!(self.out, "#{step} DONE {:.1}s", elapsed.as_secs_f64()),
@@ -120,6 +136,29 @@ impl<W: Write> State<W> {
         text.split(|b| *b == b'\n').try_for_each(|text| self.line(step, elapsed, text))
     }
 
+    /// Tells from time to time how much has moved, so that who reads the log sees that it goes on.
+    fn moved(
+        &mut self,
+        step: StepId,
+        what: &str,
+        done: u64,
+        total: Option<u64>,
+    ) -> std::io::Result<()> {
+        let Some(running) = self.running.get_mut(&step) else { return Ok(()) };
+        running.moved.tell(what, done, total);
+        if running.told.elapsed() < BETWEEN_BYTES {
+            return Ok(());
+        }
+        running.told = Instant::now();
+        let Some((moved, percent)) = running.moved.shown() else { return Ok(()) };
+        let percent = percent.map_or(String::new(), |percent| format!("  {percent}%"));
+        let (name, elapsed) = (running.name.clone(), running.begin.elapsed());
+        if self.last != Some(step) {
+            self.head(step, &name)?;
+        }
+        self.line(step, elapsed, format!("{moved}{percent}").as_bytes())
+    }
+
     fn line(&mut self, step: StepId, at: Duration, text: &[u8]) -> std::io::Result<()> {
         // Whoever reads the log later may do so on a terminal.
         let text = printable(&String::from_utf8_lossy(text), self.colours);
@@ -148,6 +187,7 @@ mod tests {
         output(3, b"from b\xff\n");
         output(2, b"o\n10%\r20%\r100%\n\x1b[2J\x1b]0;title\x07end");
         let elapsed = Duration::from_millis(1250);
+        plain.event(Event::StepProgress { step: 2, what: "a", done: 1_300_000, total: None });
         plain.event(Event::StepFinished { step: 2, error: None, elapsed });
         plain.event(Event::StepFinished { step: 3, error: Some("exit code: 1"), elapsed });
         let text = String::from_utf8(plain.state.into_inner().unwrap().out).unwrap();
@@ -177,6 +217,7 @@ mod tests {
         #2 T two
         #2 T 100%
         #2 T end
+        #2 T 1.3 MB
         #2 DONE 1.2s
 
         #3 RUN b

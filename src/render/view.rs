@@ -10,6 +10,7 @@ use rbc_ir::{Digest, Graph};
 use rbc_runtime::progress::{Event, StepId};
 
 use super::{
+    moved::Moved,
     style::{Look, Style},
     text::{Colours, Lines, fit, on_one_line, printable, width},
 };
@@ -66,8 +67,7 @@ struct Running {
     lines: Lines,
     /// The last complete lines, the latest first.
     tail: VecDeque<String>,
-    /// Bytes of all that is moved: so far, and in all.
-    moved: BTreeMap<String, (u64, Option<u64>)>,
+    moved: Moved,
 }
 
 impl View {
@@ -106,7 +106,7 @@ impl View {
                     digest: *digest,
                     lines: Lines::default(),
                     tail: VecDeque::new(),
-                    moved: BTreeMap::new(),
+                    moved: Moved::default(),
                 };
                 self.running.insert((Instant::now(), step), running);
             }
@@ -125,7 +125,7 @@ impl View {
             }
             Event::StepProgress { step, what, done, total } => {
                 if let Some(running) = self.running(step) {
-                    running.moved.insert(what.to_owned(), (done, total));
+                    running.moved.tell(what, done, total);
                 }
             }
             Event::StepFinished { step, error, elapsed } => self.finished(step, error, elapsed),
@@ -141,7 +141,7 @@ impl View {
         let Some(key) = self.running.keys().find(|(_, id)| *id == step).copied() else { return };
         let Some(running) = self.running.remove(&key) else { return };
         let signs = self.style.signs();
-        let moved = running.moved().map(|(text, _)| format!("  {text}")).unwrap_or_default();
+        let moved = running.moved.shown().map(|(text, _)| format!("  {text}")).unwrap_or_default();
         let text = format!("{}{moved}", running.name);
         match error {
             None => {
@@ -237,7 +237,7 @@ impl View {
         let mark = self.style.paint(Look::Active, self.style.turning(turn));
         let took = self.style.paint(Look::Soft, &format!("{:>7}", shown_time(took)));
         let room = room.saturating_sub(MARGIN);
-        let Some((moved, part)) = running.moved() else {
+        let Some((moved, part)) = running.moved.shown() else {
             return format!("{mark} {took} {}", fit(&running.name, room));
         };
         let moved = match part {
@@ -352,26 +352,6 @@ impl Running {
         lines.reverse();
         lines
     }
-
-    /// How much was moved, and which part of it all in percent.
-    fn moved(&self) -> Option<(String, Option<u64>)> {
-        if self.moved.is_empty() {
-            return None;
-        }
-        let done: u64 = self.moved.values().map(|(done, _)| *done).sum();
-        let total: Option<u64> = self.moved.values().map(|(_, total)| *total).sum();
-        Some(match total.filter(|total| *total > 0) {
-            Some(total) if done < total => (
-                format!("{}/{} MB", megabytes(done), megabytes(total)),
-                Some(done.saturating_mul(100) / total),
-            ),
-            _ => (format!("{} MB", megabytes(done)), None),
-        })
-    }
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / 1e6)
 }
 
 fn shown_time(time: Duration) -> String {

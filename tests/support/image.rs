@@ -232,6 +232,13 @@ pub fn add(tar: &mut tar::Builder<impl Write>, name: &str, data: &[u8]) {
     tar.append_data(&mut header, name, data).expect("a writable archive");
 }
 
+/// A tar with one file.
+pub fn tar_of(name: &str, data: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    add(&mut tar, name, data);
+    tar.into_inner().expect("a tar")
+}
+
 /// A busybox image like the one on Docker Hub.
 pub fn busybox() -> Image {
     Maker::new().busybox().finish()

@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use super::image::sha256;
+
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A request with all of its body.
 pub struct Request {
@@ -193,6 +197,33 @@ impl Memory {
         let digest = format!("sha256:{}", sha256(&content));
         self.kept.lock().unwrap().blobs.insert(digest.clone(), content);
         digest
+    }
+
+    /// Keeps an image with one layer that is not compressed, under a tag.
+    pub fn image(&self, tag: &str, layer: &[u8], media_type: &str) {
+        let config = json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer))] },
+        });
+        let config = config.to_string();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "size": config.len(),
+                "digest": self.blob(config),
+            },
+            "layers": [{
+                "mediaType": media_type,
+                "size": layer.len(),
+                "digest": self.blob(layer),
+            }],
+        });
+        let manifest = manifest.to_string();
+        self.tag(&format!("sha256:{}", sha256(manifest.as_bytes())), MANIFEST, manifest.clone());
+        self.tag(tag, MANIFEST, manifest);
     }
 
     /// The `Range` of an upload.

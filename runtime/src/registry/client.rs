@@ -80,7 +80,7 @@ impl Client {
     /// A client with options.
     pub fn with(options: ClientOptions) -> Self {
         Self {
-            transport: Transport::new(options.registries),
+            transport: Transport::new(options.registries, options.stop.clone()),
             authority: Authority::new(options.credentials),
             stop: options.stop,
             patience: options.patience,

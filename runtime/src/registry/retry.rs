@@ -37,6 +37,11 @@ impl Stop {
         self.0.as_ref().is_some_and(|asked| asked())
     }
 
+    /// Whether it can be asked for at all.
+    pub(super) fn may_come(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// An error if it is time to end.
     pub(super) fn check(&self) -> Result<(), RegistryError> {
         if self.is_asked() { Err(RegistryError::Stopped) } else { Ok(()) }
@@ -91,6 +96,8 @@ impl<'a> Backoff<'a> {
     /// # Errors
     /// `error` itself if it is final, or [`RegistryError::Stopped`].
     pub(super) fn wait_after(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        // A stop breaks connections off, which is no failure of theirs.
+        self.stop.check()?;
         self.failures += 1;
         if !error.is_temporary() || self.failures >= self.patience.attempts() {
             return Err(error);

@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, Once, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -21,7 +21,9 @@ use ureq::{
     tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig},
 };
 
-use super::{Registries, RegistryError, certificates::HostCertificates, client::error_message};
+use super::{
+    Registries, RegistryError, Stop, certificates::HostCertificates, client::error_message,
+};
 
 /// Most redirects of one request.
 const MAX_REDIRECTS: usize = 10;
@@ -31,6 +33,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Time until the answer to an upload begins; registries check the whole blob first.
 const UPLOAD_ANSWER_LIMIT: Duration = Duration::from_secs(900);
+
+/// How soon a stop is noticed.
+const WATCH: Duration = Duration::from_millis(100);
 
 /// What a request carries.
 pub(super) enum Payload<'a> {
@@ -68,8 +73,11 @@ pub(super) struct Answer {
 pub(super) struct Transport {
     registries: Registries,
     /// By host; hosts without settings of their own share the agents of `common`.
-    agents: Mutex<HashMap<String, Agent>>,
+    agents: Arc<Mutex<HashMap<String, Agent>>>,
     common: Mutex<HashMap<Reach, Agent>>,
+    stop: Stop,
+    /// Done once somebody watches for the stop.
+    watched: Once,
     /// `http` or `https` by host, once known.
     schemes: Mutex<HashMap<String, &'static str>>,
 }
@@ -83,11 +91,14 @@ enum Reach {
 }
 
 impl Transport {
-    pub(super) fn new(registries: Registries) -> Self {
+    /// Speaks until `stop` is asked for, which breaks off what is being waited for.
+    pub(super) fn new(registries: Registries, stop: Stop) -> Self {
         Self {
             registries,
-            agents: Mutex::default(),
+            agents: Arc::default(),
             common: Mutex::default(),
+            stop,
+            watched: Once::new(),
             schemes: Mutex::default(),
         }
     }
@@ -219,6 +230,7 @@ impl Transport {
     }
 
     fn agent(&self, host: &str, what: &str) -> Result<Agent, RegistryError> {
+        self.watched.call_once(|| break_off_at(&self.stop, &self.agents));
         let mut agents = lock(&self.agents);
         if let Some(agent) = agents.get(host) {
             return Ok(agent.clone());
@@ -244,6 +256,25 @@ impl Transport {
         agents.insert(host.to_owned(), agent.clone());
         Ok(agent)
     }
+}
+
+/// Ends all connections once the user wants everything to end: a host that says nothing would keep
+/// us for as long as answers may take. Without the thread that is so, and no worse.
+fn break_off_at(stop: &Stop, agents: &Arc<Mutex<HashMap<String, Agent>>>) {
+    if !stop.may_come() {
+        return;
+    }
+    let (stop, agents) = (stop.clone(), Arc::downgrade(agents));
+    let watch = move || {
+        while let Some(agents) = agents.upgrade() {
+            if stop.is_asked() {
+                lock(&agents).drain().for_each(|(_, agent)| agent.shutdown());
+            }
+            drop(agents);
+            std::thread::sleep(WATCH);
+        }
+    };
+    let _ = std::thread::Builder::new().name("transfers".to_owned()).spawn(watch);
 }
 
 fn new_agent(reach: Reach, tls: TlsConfig) -> Agent {
