@@ -214,9 +214,11 @@ fn attested_images_are_taken_by_other_tools() {
 fn attestations_need_an_output_that_can_hold_them() {
     let bench = Bench::with_busybox();
     bench.write("c/Dockerfile", "FROM busybox\nRUN true\n");
-    bench
+    let run = bench
         .rbc("build --provenance=true -o type=docker,dest=x.tar c")
         .fails(1, "type=docker cannot hold attestations");
+    // It is told before anything runs.
+    assert_eq!(run.done(), 0, "{}", run.stderr);
     bench
         .rbc("build --provenance=true -o type=oci,dest=x.tar,oci-mediatypes=false c")
         .fails(1, "oci-mediatypes=false cannot hold attestations");

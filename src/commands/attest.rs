@@ -35,6 +35,11 @@ impl Attestations {
         out
     }
 
+    /// Whether anything is stated at all.
+    pub fn are_wanted(&self) -> bool {
+        self.sbom || self.provenance.is_some()
+    }
+
     /// What is stated about each target.
     pub fn predicates(
         &self,

@@ -198,6 +198,9 @@ fn run_and_export(
     let &Outside { contexts, registry, agents, cancel } = outside;
     let outputs = outputs(flags);
     let attestations = Attestations::of(flags);
+    for output in &outputs {
+        output.check_holds(graph.targets.len(), attestations.are_wanted())?;
+    }
     let secrets = secrets(&flags.secret)?;
     let sink = render::sink(flags.progress, flags.quiet, Some(graph));
     let stopped = signals::cancel_on_them(cancel)?;

@@ -3,8 +3,7 @@
 use rbc_ir::Digest;
 
 use super::{
-    AnnotationPlace, Bundle, ExportError, ExportOptions, Format, MediaTypes, Naming, OutputKind,
-    OutputSpec, Target,
+    AnnotationPlace, Bundle, ExportError, ExportOptions, MediaTypes, Naming, OutputSpec, Target,
     blob::{self, LayerBlob},
     bundle::to_json,
 };
@@ -64,17 +63,7 @@ pub(super) fn image(
             attestations.extend(made.documents);
         }
     }
-    let is_docker_archive = output.kind == OutputKind::Image(Format::Docker);
-    match (attestations.is_empty(), output.media_types) {
-        (false, _) if is_docker_archive => return Err(ExportError::NoAttestations("type=docker")),
-        (false, MediaTypes::Docker) => {
-            return Err(ExportError::NoAttestations("oci-mediatypes=false"));
-        }
-        _ => {}
-    }
-    if descriptors.len() == 1 && output.annotates_index() {
-        return Err(ExportError::NoIndex);
-    }
+    output.check_holds(targets.len(), !attestations.is_empty())?;
     let (root, index) = match <[Descriptor; 1]>::try_from(descriptors) {
         Ok([only]) => (Descriptor { platform: None, ..only }, None),
         Err(several) => {

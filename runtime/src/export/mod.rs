@@ -147,9 +147,6 @@ fn write(
                     }
                 }
                 Format::Oci | Format::Docker => {
-                    if format == Format::Docker && targets.len() > 1 {
-                        return Err(ExportError::OnePlatformOnly);
-                    }
                     let naming = Naming { names: names.clone(), created: image.created.clone() };
                     let mut bundle = Bundle::default();
                     image.add_to(&mut bundle, &naming);

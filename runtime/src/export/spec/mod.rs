@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 pub use annotation::{Annotation, AnnotationError, AnnotationPlace};
 
+use super::ExportError;
 use crate::{
     attest::AttestationForm,
     image::{Reference, ReferenceError},
@@ -199,6 +200,25 @@ impl OutputSpec {
             push: Push::default(),
             insecure: false,
             platform_split: None,
+        }
+    }
+
+    /// Whether the output can hold images for so many platforms, and statements about them. Good to
+    /// know before a build; [`export`](super::export()) finds out as well.
+    ///
+    /// # Errors
+    /// What it cannot hold.
+    pub fn check_holds(&self, platforms: usize, has_statements: bool) -> Result<(), ExportError> {
+        let OutputKind::Image(format) = self.kind else { return Ok(()) };
+        let is_docker_archive = format == Format::Docker;
+        match (has_statements, self.media_types) {
+            _ if is_docker_archive && platforms > 1 => Err(ExportError::OnePlatformOnly),
+            (true, _) if is_docker_archive => Err(ExportError::NoAttestations("type=docker")),
+            (true, MediaTypes::Docker) => Err(ExportError::NoAttestations("oci-mediatypes=false")),
+            _ if platforms == 1 && !has_statements && self.annotates_index() => {
+                Err(ExportError::NoIndex)
+            }
+            _ => Ok(()),
         }
     }
 
