@@ -218,7 +218,7 @@ impl BlobSource<'_> {
 }
 
 /// Whether the bytes that came were not those that were sent.
-fn is_damage(error: &RegistryError) -> bool {
+pub(super) fn is_damage(error: &RegistryError) -> bool {
     matches!(error, RegistryError::Image { source, .. }
         if matches!(**source, ImageError::WrongDigest { .. }))
 }

@@ -19,7 +19,7 @@ use ureq::{
 use super::{
     Client, RegistryError,
     client::Call,
-    fetch::BlobSource,
+    fetch::{BlobSource, is_damage},
     hosts::Endpoint,
     retry::{Patience, retry_with},
     token::Scope,
@@ -349,7 +349,8 @@ pub fn fetch(
 }
 
 /// Resolves a reference for a platform, fetches the image, unpacks its layers on the way and keeps
-/// it in the store without naming it.
+/// it in the store without naming it. All its layers are unpacked then, so a build on it can begin
+/// at once.
 pub fn pull(
     client: &Client,
     store: &Store,
@@ -359,8 +360,21 @@ pub fn pull(
 ) -> Result<Resolved, RegistryError> {
     let remote = Remote::open(client, reference)?;
     let image = remote.resolve(platform)?;
-    remote.fetch(store, &image, Unpacking::WhileFetching, progress)?;
-    keep(store, reference, &image.descriptor.digest)?;
+    let manifest = &image.descriptor.digest;
+    let bring = || {
+        remote.fetch(store, &image, Unpacking::WhileFetching, progress)?;
+        // Blobs that were there before may never have been unpacked.
+        image::unpack(store, manifest).map_err(|source| RegistryError::Image {
+            what: reference.familiar(),
+            source: Box::new(source),
+        })
+    };
+    match bring() {
+        // Such a blob of the store is not there any more.
+        Err(error) if is_damage(&error) => bring()?,
+        brought => brought?,
+    };
+    keep(store, reference, manifest)?;
     Ok(image)
 }
 

@@ -408,6 +408,45 @@ fn layers_are_unpacked_while_they_come() {
 }
 
 #[test]
+fn blobs_that_were_there_before_a_pull_are_unpacked_by_it() {
+    let place = Place::new();
+    let (layout, image) = big_image(&place);
+    let manifest = std::fs::read(layout.blob_path(&image.digest)).expect("manifest");
+    let put_blobs = |place: &Place| {
+        let parts: image::Manifest = serde_json::from_slice(&manifest).expect("manifest");
+        for blob in std::iter::once(parts.config).chain(parts.layers) {
+            let bytes = std::fs::read(layout.blob_path(&blob.digest)).expect("blob");
+            place.store.blobs().write(&bytes).expect("write");
+        }
+        place.store.blobs().write(manifest.as_slice()).expect("write");
+        image::layers_of(&place.store, &image.digest).expect("layers")
+    };
+    let layers = put_blobs(&place);
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let host = one_image(&layout, &image, move |_, data| {
+        count.fetch_add(u64::from(data.len() > 1000), Ordering::Relaxed);
+        response("200 OK", "", &data)
+    });
+    let is_unpacked = || layers.iter().all(|layer| place.store.has_layer(&layer.id));
+    assert!(!is_unpacked());
+    assert_eq!(pull(&place, &host), Ok(image.digest));
+    assert!(is_unpacked());
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "nothing is fetched again");
+    // What a disk has spoilt is.
+    let other = Place::new();
+    put_blobs(&other);
+    let blob = other.store.blobs().path(&layers[0].descriptor.digest);
+    let mut bytes = std::fs::read(&blob).expect("blob");
+    bytes[100] ^= 1;
+    std::fs::remove_file(&blob).expect("remove");
+    std::fs::write(&blob, bytes).expect("write");
+    assert_eq!(pull(&other, &host), Ok(image.digest));
+    assert!(layers.iter().all(|layer| other.store.has_layer(&layer.id)));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn damage_on_the_way_is_repaired_by_another_try() {
     let place = Place::new();
     let (layout, image) = big_image(&place);
