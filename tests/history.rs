@@ -87,6 +87,38 @@ fn logs_of_past_steps_are_found_by_number_and_name() {
 }
 
 #[test]
+fn logs_of_running_and_of_killed_builds_are_found() {
+    let bench = Bench::with_busybox();
+    bench.write(
+        "c/Dockerfile",
+        "FROM busybox\nRUN printf 'no newline'\nRUN echo first; sleep 1000\n",
+    );
+    let mut child = bench.command().args(["build", "c"]).stderr(Stdio::null()).spawn().unwrap();
+    while !bench.rbc("logs").stdout.contains("\nfirst") {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let all = "#2 [2/3] RUN printf 'no newline'\nno newline\n\
+               #3 [3/3] RUN echo first; sleep 1000\nfirst\n";
+    assert_eq!(bench.rbc("logs").ok().stdout, all);
+    assert_eq!(bench.rbc("logs 3").ok().stdout, "first\n");
+    assert_eq!(history(&bench)[0]["status"], "running");
+    // Nothing can be compared with it yet.
+    bench.rbc("explain").fails(1, "no record of any build");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(history(&bench)[0]["status"], "killed");
+    assert_eq!(bench.rbc("logs").ok().stdout, all);
+    let table = bench.rbc("history").ok().stdout;
+    assert!(table.contains("killed"), "{table}");
+    // One that ends has its record only.
+    bench.write("c/Dockerfile", "FROM busybox\nRUN echo short\n");
+    bench.rbc("build c").ok();
+    let statuses: Vec<_> = history(&bench).iter().map(|build| build["status"].clone()).collect();
+    assert_eq!(statuses, ["succeeded", "killed"]);
+}
+
+#[test]
 fn only_the_last_builds_are_kept() {
     let bench = bench();
     bench.rbc("build c").ok();

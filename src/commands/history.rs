@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 
 pub fn list(store: &Store, args: &HistoryArgs) -> Outcome {
     let builds = Builds::of(store);
-    let ids = builds.ids()?;
+    let ids = builds.all_ids()?;
     let mut out = io::stdout().lock();
     let mut table =
         vec![["BUILD", "BEGAN", "TOOK", "STATUS", "CACHED", "RAN", "WHAT"].map(str::to_owned)];
@@ -42,7 +42,11 @@ pub fn list(store: &Store, args: &HistoryArgs) -> Outcome {
             ListFormat::Table => table.push([
                 record.id.clone(),
                 ago(record.begun_ms),
-                seconds(record.millis),
+                match record.status {
+                    Status::Running => seconds(now_ms().saturating_sub(record.begun_ms)),
+                    Status::Killed => "?".to_owned(),
+                    _ => seconds(record.millis),
+                },
                 word(record.status).to_owned(),
                 record.cached().to_string(),
                 record.ran().to_string(),
@@ -99,13 +103,20 @@ pub fn word(status: Status) -> &'static str {
         Status::Succeeded => "succeeded",
         Status::Failed => "failed",
         Status::Cancelled => "cancelled",
+        Status::Running => "running",
+        Status::Killed => "killed",
     }
+}
+
+/// Milliseconds since the epoch.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A time in words, from now.
 fn ago(ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let seconds = now.saturating_sub(ms / 1000);
+    let seconds = now_ms().saturating_sub(ms) / 1000;
     let (count, unit) = match seconds {
         0..120 => (seconds, "second"),
         120..7200 => (seconds / 60, "minute"),
@@ -131,13 +142,14 @@ pub fn logs(store: &Store, args: &LogsArgs) -> Outcome {
         (Some(one), None) if is_step(&builds, one) => (None, Some(one)),
         both => both,
     };
-    let record = builds.record(&chosen(&builds, build)?)?;
+    let record = builds.record(&builds.find_any(build.unwrap_or("~0"))?)?;
     let mut out = io::stdout().lock();
     let Some(step) = step else {
         for step in record.steps.iter().filter(|step| step.log.is_some()) {
             let number = step.number.map(|number| format!("#{number} ")).unwrap_or_default();
             writeln!(out, "{number}{}", clean(&step.name))?;
             copy(&builds, &record, step, &mut out)?;
+            end_line(&builds, &record, step, &mut out)?;
         }
         return Ok(());
     };
@@ -152,7 +164,7 @@ pub fn logs(store: &Store, args: &LogsArgs) -> Outcome {
 
 fn is_step(builds: &Builds<'_>, argument: &str) -> bool {
     let is_number = argument.len() <= 5 && argument.bytes().all(|b| b.is_ascii_digit());
-    is_number || (!argument.starts_with('~') && builds.find(argument).is_err())
+    is_number || (!argument.starts_with('~') && builds.find_any(argument).is_err())
 }
 
 /// The step with a number, or the only one whose name holds a text.
@@ -195,6 +207,26 @@ fn copy(
             Ok(())
         }
     }
+}
+
+/// Ends the last line of a log, so that what follows is not taken for a part of it.
+fn end_line(
+    builds: &Builds<'_>,
+    record: &Record,
+    step: &StepRecord,
+    out: &mut (impl Write + IsTerminal),
+) -> anyhow::Result<()> {
+    let Some(name) = &step.log else { return Ok(()) };
+    let mut last = [b'\n'];
+    if let Ok(mut file) = File::open(builds.log_dir(&record.id).join(name))
+        && file.seek(SeekFrom::End(-1)).is_ok()
+    {
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] && !out.is_terminal() {
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 /// Shows a log on a terminal, which it must not control.

@@ -74,6 +74,8 @@ fn write_summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         rbc_runtime::history::Status::Succeeded => ("ran", "✔ succeeded"),
         rbc_runtime::history::Status::Failed => ("failed", "✖ failed"),
         rbc_runtime::history::Status::Cancelled => ("stopped", "■ cancelled"),
+        rbc_runtime::history::Status::Running => ("stopped", "running"),
+        rbc_runtime::history::Status::Killed => ("stopped", "■ killed"),
     };
     writeln!(
         out,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     fileop,
-    history::{Builds, Found},
+    history::{Builds, Found, log_name},
     layer,
     progress::{Event, StepId, Stream},
     sandbox,
@@ -368,7 +368,7 @@ impl<'a> Executor<'a> {
         let meta = self.graph.node_meta(digest);
         let new = NewLayer::begin(self.store)?;
         let mounts = StepMounts::prepare(self, node, exec)?;
-        let log_name = format!("{}.log", step.unwrap_or(at));
+        let log_name = log_name(step, at);
         let journal = self.options.journal;
         journal.note(at, |note| note.log = Some(log_name.clone()));
         let log_dir = Builds::of(self.store).log_dir(journal.id());

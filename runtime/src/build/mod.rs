@@ -261,6 +261,8 @@ pub fn build(
     platform::check(graph, &plan)?;
     let numbers = step_numbers(graph);
     options.journal.planned(notes::planned(graph, &plan, &numbers, options.imports));
+    // Nobody else sees the logs of this build yet then.
+    let _ = options.journal.tell_running(store, graph);
     let shown = numbers.iter().filter(|n| n.is_some()).count();
     options.events.event(Event::Planned { steps: shown });
     tell_first_miss(store, graph, options);

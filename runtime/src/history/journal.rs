@@ -1,6 +1,7 @@
 //! Notes what becomes of each step while a build runs.
 
 use std::{
+    fs::File,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +14,7 @@ use super::{
     listing,
     record::{Record, Status, StepRecord, StepState, Subject, VERSION},
 };
-use crate::{build::Contexts, store::Store};
+use crate::{build::Contexts, progress::StepId, store::Store};
 
 /// The notes on one build. They become a record with [`Journal::close`].
 #[derive(Debug)]
@@ -32,6 +33,13 @@ struct Notes {
     steps: Vec<StepRecord>,
     first_miss: Option<String>,
     compared_with: Option<String>,
+    /// Locked as long as the build runs.
+    running: Option<File>,
+}
+
+/// The name of the log of a step with a number, which stands at a position of the graph.
+pub(crate) fn log_name(number: Option<StepId>, at: usize) -> String {
+    format!("{}.log", number.unwrap_or(at))
 }
 
 /// How a build ended, for its record.
@@ -117,6 +125,43 @@ impl Journal {
         self.notes().steps.iter().any(|step| step.state == StepState::Failed)
     }
 
+    /// A record without anything of what becomes of the build.
+    fn blank(&self) -> Record {
+        Record {
+            version: VERSION,
+            id: self.id.clone(),
+            subject: self.subject.clone(),
+            tags: self.tags.clone(),
+            begun_ms: self.begun.duration_since(UNIX_EPOCH).map_or(0, millis),
+            millis: 0,
+            status: Status::Running,
+            error: None,
+            first_miss: None,
+            compared_with: None,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Lets others know what is about to run, so that they find its logs before there is a record.
+    ///
+    /// # Errors
+    /// If the state folder cannot be written. The build itself is not concerned.
+    pub(crate) fn tell_running(&self, store: &Store, graph: &Graph) -> Result<(), HistoryError> {
+        let nodes = graph.nodes.values().zip(self.steps()).enumerate();
+        let steps: Vec<StepRecord> = nodes
+            .filter(|(_, (node, step))| {
+                step.state == StepState::NotReached && matches!(node.op, rbc_ir::Op::Exec(_))
+            })
+            .map(|(at, (_, step))| StepRecord { log: Some(log_name(step.number, at)), ..step })
+            .collect();
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let record = Record { steps, ..self.blank() };
+        self.notes().running = Some(Builds::of(store).write_unfinished(&record)?);
+        Ok(())
+    }
+
     /// Writes the record.
     ///
     /// # Errors
@@ -129,23 +174,19 @@ impl Journal {
         outcome: Outcome,
     ) -> Result<(), HistoryError> {
         let millis = self.elapsed_ms();
+        let blank = self.blank();
         let notes = self.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Scratch and contexts never have results, so there is nothing to say of them.
         let steps = graph.nodes.values().zip(notes.steps);
         let steps = steps.filter(|(node, _)| !crate::build::is_transparent(&node.op));
-        let begun_ms = self.begun.duration_since(UNIX_EPOCH).map_or(0, self::millis);
         let record = Record {
-            version: VERSION,
-            id: self.id,
-            subject: self.subject,
-            tags: self.tags,
-            begun_ms,
             millis,
             status: outcome.status,
             error: outcome.error,
             first_miss: notes.first_miss,
             compared_with: notes.compared_with,
             steps: steps.map(|(_, step)| step).collect(),
+            ..blank
         };
         write_listings(store, graph, contexts)?;
         let bytes = graph

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -11,7 +11,7 @@ use rbc_ir::{Digest, Graph};
 
 use super::{
     listing::Listing,
-    record::{Record, Subject, VERSION},
+    record::{Record, Status, Subject, VERSION},
 };
 use crate::store::{Store, StoreError, remove_tree};
 
@@ -88,10 +88,34 @@ impl<'a> Builds<'a> {
         Ok(ids)
     }
 
+    /// Names of all builds that something is known of, newest first: also of those that are still
+    /// running and of those whose process was killed. Of these there are logs, but nothing that other
+    /// builds could be compared with.
+    pub fn all_ids(&self) -> Result<Vec<String>, HistoryError> {
+        let mut ids = self.ids()?;
+        let mut unfinished = names(&self.store.root().join("logs"))?;
+        unfinished.retain(|id| self.unfinished_path(id).is_file() && !ids.contains(id));
+        ids.extend(unfinished);
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(ids)
+    }
+
+    fn unfinished_path(&self, id: &str) -> PathBuf {
+        self.log_dir(id).join("record.json")
+    }
+
     /// The build that a user names: a name, the beginning of one, or `~N` for the Nth before the
     /// last; `~0` is the last.
     pub fn find(&self, name: &str) -> Result<String, HistoryError> {
-        let ids = self.ids()?;
+        Self::find_in(&self.ids()?, name)
+    }
+
+    /// As [`Builds::find`], among [all builds](Builds::all_ids).
+    pub fn find_any(&self, name: &str) -> Result<String, HistoryError> {
+        Self::find_in(&self.all_ids()?, name)
+    }
+
+    fn find_in(ids: &[String], name: &str) -> Result<String, HistoryError> {
         if let Some(back) = name.strip_prefix('~') {
             let back = back.parse::<usize>().ok();
             return match back.and_then(|back| ids.get(back)) {
@@ -109,16 +133,46 @@ impl<'a> Builds<'a> {
         }
     }
 
-    /// What a build did.
+    /// What a build did, or what one that has not ended does.
     pub fn record(&self, id: &str) -> Result<Record, HistoryError> {
         let damaged = |reason: String| HistoryError::Damaged { id: id.to_owned(), reason };
         let path = self.dir().join(id).join("record.json");
-        let bytes = read(&path).map_err(|e| damaged(e.to_string()))?;
-        let record: Record = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let unfinished = self.unfinished_path(id);
+        // It ends in between, at the worst.
+        let (is_running, bytes) = match read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (is_locked(&unfinished), read(&unfinished).or_else(|_| read(&path)))
+            }
+            bytes => (false, bytes),
+        };
+        let bytes = bytes.map_err(|e| damaged(e.to_string()))?;
+        let mut record: Record =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if record.status == Status::Running && !is_running {
+            record.status = Status::Killed;
+        }
         match record.version {
             VERSION => Ok(record),
             other => Err(damaged(format!("it has version {other}, this rbc knows {VERSION}"))),
         }
+    }
+
+    /// Writes down what a build is about to do. The file that is given must be kept open as long as
+    /// it runs.
+    pub(super) fn write_unfinished(&self, record: &Record) -> Result<fs::File, HistoryError> {
+        let place = self.store.log_dir(&record.id)?.join("record.json");
+        let staged = self.store.tmp_dir()?;
+        let new = staged.path().join("record.json");
+        let json = serde_json::to_vec(record)
+            .map_err(|e| HistoryError::Damaged { id: record.id.clone(), reason: e.to_string() })?;
+        let write = || -> io::Result<fs::File> {
+            let mut file = fs::File::create_new(&new)?;
+            file.lock()?;
+            file.write_all(&json)?;
+            fs::rename(&new, &place)?;
+            Ok(file)
+        };
+        Ok(write().map_err(StoreError::io("cannot write", &place))?)
     }
 
     /// What a build is of. It stands near the start of the record, so that the records of builds of
@@ -191,6 +245,8 @@ impl<'a> Builds<'a> {
         }
         let place = dir.join(&record.id);
         fs::rename(staged.path(), &place).map_err(StoreError::io("cannot write", &place))?;
+        // Without effect where no command ran.
+        let _ = fs::remove_file(self.unfinished_path(&record.id));
         let ids = self.ids()?;
         if ids.len() > KEPT + SLACK {
             self.keep(KEPT)?;
@@ -280,6 +336,12 @@ impl<'a> Builds<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a process holds a file's lock.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
 }
 
 /// Removes a folder, which another process may be doing as well.

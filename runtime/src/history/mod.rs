@@ -10,12 +10,14 @@
 //! | `builds/<id>/graph.bin` | the graph, pinned |
 //! | `builds/listings/<digest>` | the files behind the digest of a context selection |
 //! | `logs/<id>/<step>.log` | what steps printed |
+//! | `logs/<id>/record.json` | what is to be done, until there is a record; locked by the process that does it |
 
 mod journal;
 mod keep;
 mod listing;
 mod record;
 
+pub(crate) use journal::log_name;
 pub use journal::{Journal, Outcome, write_listings};
 pub use keep::{Builds, HistoryError, KEPT, Past};
 pub use listing::{Content, FileFacts, Listing};

@@ -58,6 +58,10 @@ pub enum Status {
     Failed,
     /// The user stopped it.
     Cancelled,
+    /// It has not ended yet.
+    Running,
+    /// Its process ended without a word.
+    Killed,
 }
 
 /// What became of one step.

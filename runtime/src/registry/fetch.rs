@@ -22,7 +22,7 @@ use super::{
     hosts::Endpoint,
     pull::{at_any, get},
     retry::Backoff,
-    transport::header_text,
+    transport::{header_text, reason},
 };
 use crate::{
     image::{self, Descriptor, ImageError},
@@ -186,7 +186,7 @@ impl BlobSource<'_> {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken(error.to_string())),
+                Err(error) => return Err(broken(reason(error.into()))),
             };
             let old = known.min(n as u64);
             known -= old;

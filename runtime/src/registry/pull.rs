@@ -23,7 +23,7 @@ use super::{
     hosts::Endpoint,
     retry::{Patience, retry_with},
     token::Scope,
-    transport::{Payload, header_text},
+    transport::{Payload, header_text, reason},
 };
 use crate::{
     image::{
@@ -220,7 +220,7 @@ fn read_limited(
         .map_err(|error| RegistryError::Broken {
             what: what.to_owned(),
             host: endpoint.host.clone(),
-            reason: error.to_string(),
+            reason: reason(error.into()),
         })?;
     if bytes.len() as u64 > limit {
         return Err(RegistryError::Protocol {

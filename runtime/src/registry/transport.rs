@@ -14,7 +14,7 @@ use std::{
 };
 
 use ureq::{
-    Agent, Body, SendBody,
+    Agent, Body, SendBody, Timeout,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
     },
@@ -458,8 +458,21 @@ fn unreachable(what: &str, host: &str, error: ureq::Error) -> RegistryError {
     RegistryError::Unreachable {
         what: what.to_owned(),
         host: host.to_owned(),
-        reason: error.to_string(),
+        reason: reason(error),
         temporary,
+    }
+}
+
+/// Why there is no answer, or no more of one.
+pub(super) fn reason(error: ureq::Error) -> String {
+    let after = |what: &str, limit: Duration| format!("{what} for {} seconds", limit.as_secs());
+    match error {
+        ureq::Error::Timeout(Timeout::Resolve) => after("its name was not found", CONNECT_LIMIT),
+        ureq::Error::Timeout(Timeout::Connect) => after("it took no connection", CONNECT_LIMIT),
+        ureq::Error::Timeout(Timeout::PerRead) => after("nothing came", ANSWER_LIMIT),
+        ureq::Error::Timeout(Timeout::PerWrite) => after("it took nothing", ANSWER_LIMIT),
+        ureq::Error::Timeout(_) => "no answer came in time".to_owned(),
+        other => other.to_string(),
     }
 }
 
