@@ -22,6 +22,7 @@ use crate::{
 
 /// What the checks say about a Dockerfile.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Checked {
     /// What was found, in the order of the text.
     pub findings: Vec<Finding>,
@@ -35,6 +36,7 @@ pub struct Checked {
 
 /// What a rule says about a place.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Finding {
     /// The rule.
     pub rule: Rule,

@@ -25,6 +25,7 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// A compiled Dockerfile.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Compiled {
     /// What to build: one target for each platform.
     pub graph: Graph,

@@ -22,6 +22,7 @@ pub struct GitRef {
 
 /// Why the part behind a repository's address makes no sense.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GitRefError {
     /// A part of the query that needs a value has none.
     #[error("query {0:?} has no value")]

@@ -5,6 +5,7 @@
 
 /// Why an ignore file cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum IgnoreError {
     /// An exclamation mark without a pattern.
     #[error("line {line}: illegal exclusion pattern: \"!\" needs a pattern behind it")]

@@ -15,7 +15,7 @@ pub struct ReferenceError {
 
 /// The complete form of an image reference: registry, repository, and a tag or digest (`latest` if
 /// there is neither).
-pub fn normalise(reference: &str) -> Result<String, ReferenceError> {
+pub(crate) fn normalise(reference: &str) -> Result<String, ReferenceError> {
     let wrong =
         |reason| ReferenceError { reference: reference.chars().take(255).collect(), reason };
     if Digest::from_hex(reference).is_ok() {

@@ -26,6 +26,7 @@ const TRAILER: usize = 32;
 
 /// Why bytes are not a graph.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CodecError {
     /// The magic is missing.
     #[error("not an rbc graph: it does not start with \"RBCGRAPH\"")]

@@ -157,6 +157,7 @@ pub struct NodeMeta {
 
 /// Why a graph is not well formed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GraphError {
     /// A node stands under a digest that is not its own.
     #[error("node {index} is stored as {stored} but its digest is {actual}")]

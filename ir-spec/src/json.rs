@@ -15,6 +15,7 @@ use crate::{
 
 /// Why a text is not the JSON form of a graph.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JsonError {
     /// Not JSON, or with fields missing, unknown or of a wrong type.
     #[error("not the JSON form of a graph: {0}")]

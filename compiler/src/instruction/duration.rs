@@ -2,6 +2,7 @@
 
 /// Why a text is not a duration.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DurationError {
     /// No number where one is needed.
     #[error("invalid duration {0:?}")]

@@ -19,13 +19,15 @@ use std::sync::Arc;
 use rbc_ir::{Healthcheck, Network, Security};
 
 pub use self::{
-    duration::{DurationError, parse_duration},
-    mount::{MountOptions, MountType, mount_from, parse_mount},
+    duration::DurationError,
+    mount::{MountOptions, MountType},
     option_error::OptionError,
     parse::{parse, parse_trigger},
-    value::{
-        ValueError, check_signal, parse_bool, parse_chmod, parse_expose, parse_owner, parse_size,
-    },
+    value::ValueError,
+};
+pub(crate) use self::{
+    mount::{mount_from, parse_mount},
+    value::{check_signal, parse_chmod, parse_expose, parse_owner},
 };
 use crate::syntax::{Comment, Heredoc, SourceFile, Span, Word};
 

@@ -7,6 +7,7 @@ use crate::{
 
 /// Why the options of a mount or device are not accepted.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OptionError {
     /// Quotes or emptiness that comma-separated values do not allow.
     #[error("failed to parse comma-separated options: {0}")]

@@ -5,6 +5,7 @@ use rbc_ir::{ModeChange, Owner, UserRef};
 
 /// Why a value is not accepted.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ValueError {
     /// EXPOSE: neither a port nor a range.
     #[error("invalid port {spec:?}: {reason}")]

@@ -3,6 +3,7 @@
 /// A build check. Those of Docker have Docker's names and explanations
 /// (docs.docker.com/reference/build-checks); the others are rbc's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Rule {
     /// A stage's name has capital letters.
     StageNameCasing,

@@ -131,6 +131,7 @@ pub struct ExpandError {
 
 /// The ways in which a word can be wrong.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExpandErrorKind {
     /// `'` without its end.
     #[error("unexpected end of statement while looking for matching single-quote")]

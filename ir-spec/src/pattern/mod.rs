@@ -14,6 +14,7 @@ pub use matcher::{ParentMatch, PatternMatcher};
 
 /// A pattern that cannot be read.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BadPattern {
     /// The pattern breaks the syntax: an open class, a backslash at the end and the like.
     #[error("syntax error in pattern {0:?}")]

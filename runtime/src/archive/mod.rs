@@ -11,7 +11,8 @@ mod sparse;
 
 use std::io::{self, Read};
 
-pub use compression::{Compression, decompress, detect, is_archive};
+pub use compression::{Compression, is_archive};
+pub(crate) use compression::{decompress, detect};
 
 /// The most that the name, link target and PAX records of one entry may take, in bytes.
 const MAX_METADATA: u64 = 1 << 20;
@@ -20,6 +21,7 @@ const BLOCK: usize = 512;
 
 /// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ArchiveError {
     /// The stream ends in the middle.
     #[error("unexpected EOF: the archive ends in the middle of {0}")]
@@ -121,7 +123,7 @@ pub fn read(
 }
 
 /// Reads an uncompressed archive. See [`read`].
-pub fn read_plain(
+pub(crate) fn read_plain(
     input: &mut dyn Read,
     visit: &mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), ArchiveError>,
 ) -> Result<(), ArchiveError> {

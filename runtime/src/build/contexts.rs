@@ -21,6 +21,7 @@ use super::schedule::on_cpu_pool;
 
 /// Why a local context cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ContextError {
     /// The graph needs a context that was not given.
     #[error("the graph needs the build context {0:?}: give it with --build-context {0}=DIR")]

@@ -17,6 +17,7 @@ use crate::{
 /// Why a key gave no result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
 pub enum Cause {
     /// The cache was not to be asked.
     NoCache,

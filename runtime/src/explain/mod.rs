@@ -35,6 +35,7 @@ pub type Listings<'a> = &'a dyn Fn(&Digest) -> Option<Listing>;
 
 /// Why steps missed.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Explanation {
     /// Name of the earlier build that was compared with.
     pub compared_with: Option<String>,

@@ -8,6 +8,7 @@ use crate::{image::ImageError, store::StoreError, tree::TreeError};
 
 /// Why an output cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExportError {
     /// A file cannot be written.
     #[error("cannot write {}: {source}", path.display())]

@@ -48,6 +48,7 @@ pub enum Sharing {
 
 /// Why a file operation fails. The texts of the first few are BuildKit's.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FileOpError {
     /// A source or the base cannot be read.
     #[error(transparent)]

@@ -28,6 +28,7 @@ const MAX_FILE: u64 = 512 << 20;
 
 /// Why a past build cannot be shown.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HistoryError {
     /// Nothing was built yet.
     #[error("there is no record of any build in this state folder")]

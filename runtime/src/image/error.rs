@@ -8,6 +8,7 @@ use super::ReferenceError;
 
 /// Why an image cannot be read, stored or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageError {
     /// A name is malformed.
     #[error(transparent)]

@@ -28,6 +28,7 @@ pub enum Source<'a> {
 
 /// An image that is now in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Loaded {
     /// Digest of its manifest or index.
     pub digest: Digest,

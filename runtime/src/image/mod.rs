@@ -23,14 +23,13 @@ pub use content::{describe, store_manifest};
 pub use error::ImageError;
 pub use layout::{Layout, LayoutName};
 pub use load::{Loaded, Source, load};
-pub use local::{
-    ImageRow, Removed, find, forget_pulled, list, note_pulled, remove, resolve_local, sweep, tag,
-};
-pub(crate) use local::{is_pulled, note_untagged};
+pub use local::{ImageRow, Removed, find, forget_pulled, list, remove, resolve_local, sweep, tag};
+pub(crate) use local::{is_pulled, note_pulled, note_untagged};
 pub use manifest::{
     ANNOTATION_CREATED, ANNOTATION_NAME, ANNOTATION_REF, ConfigFacts, Descriptor, Document, Index,
-    MAX_CONFIG, MAX_MANIFEST, Manifest, PlatformJson, media_type,
+    Manifest, PlatformJson, media_type,
 };
+pub(crate) use manifest::{MAX_CONFIG, MAX_MANIFEST};
 pub use reach::manifests;
 pub(crate) use reach::reach;
 pub use reference::{Reference, ReferenceError};

@@ -31,6 +31,7 @@ const MAX_LINKS: usize = 40;
 
 /// What [`apply_tar`] has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Applied {
     /// Digest of the uncompressed tar.
     pub diff_id: Digest,

@@ -25,11 +25,12 @@ use std::{
 
 use rbc_ir::Digest;
 
-pub use apply::{Applied, apply_tar, apply_tar_within};
+pub(crate) use apply::apply_tar_within;
+pub use apply::{Applied, apply_tar};
 pub use commit::{Size, Started, commit};
 pub(crate) use header::{BLOCK, Head};
 pub use pack::{Packed, Packer, Packing, Recipe};
-pub use same::same_layer;
+pub(crate) use same::same_layer;
 pub use survey::{Duplicate, LayerSurvey, Lost, Survey, shown, survey, survey_one};
 pub use usage::{SharedFile, Usage};
 pub use write::{TarOptions, write_tar};
@@ -53,6 +54,7 @@ const CAPABILITY: &str = "security.capability";
 
 /// Why a layer cannot be made or read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayerError {
     /// A file of a layer cannot be read or written.
     #[error("{}: {source}", path.display())]

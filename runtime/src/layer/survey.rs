@@ -24,6 +24,7 @@ const MAX_READ: u64 = 2 << 30;
 
 /// What a stack of layers holds.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Survey {
     /// The layers, lowest first.
     pub layers: Vec<LayerSurvey>,
@@ -35,6 +36,7 @@ pub struct Survey {
 
 /// What one layer holds.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct LayerSurvey {
     /// All of it.
     pub size: Size,

@@ -7,6 +7,7 @@ use crate::image::ImageError;
 
 /// Why something could not be pulled or pushed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegistryError {
     /// The registry has no such manifest or blob.
     #[error("{what}: not found{}", said(.message))]
@@ -130,6 +131,7 @@ pub enum RegistryError {
 
 /// Why settings of registries cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// A file or folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]

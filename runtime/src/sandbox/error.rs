@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// An error of the sandbox. A command that ran and failed is no error but an
 /// [`Exit`](super::Exit).
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SandboxError {
     /// The private namespaces could not be made.
     #[error("cannot set up namespaces: {what}: {source}")]
@@ -45,6 +46,7 @@ pub enum SandboxError {
 
 /// A failure inside the step's child; it travels to the parent as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 pub enum SetupError {
     /// A system call failed.
     #[error("{what}: {}", io::Error::from_raw_os_error(*errno))]

@@ -40,7 +40,7 @@ pub use error::{SandboxError, SetupError};
 pub use keeper::Keepers;
 pub use launch::{Cancel, Stream, run};
 pub use session::{Session, enter, is_rootless, single_uid};
-pub use terminal::run_on_terminal;
+pub(crate) use terminal::run_on_terminal;
 
 /// The host name of a step that asks for none, as in BuildKit.
 pub const DEFAULT_HOSTNAME: &str = "buildkitsandbox";

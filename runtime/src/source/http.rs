@@ -40,6 +40,7 @@ const MAX_NOTE: u64 = 64 << 10;
 
 /// Why a file of the web cannot be had.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HttpError {
     /// The server has another answer than the file.
     #[error("{url}: invalid response status {status}")]

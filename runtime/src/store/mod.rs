@@ -53,7 +53,7 @@ pub(crate) use hold::{Held, Taken};
 pub use layers::{LayerId, LayerIdError};
 pub use lock::KeyLock;
 pub(crate) use mounts::MountLock;
-pub use remove::remove_tree;
+pub(crate) use remove::remove_tree;
 pub(crate) use results::result_id;
 pub use results::{CachedResult, Candidates, InputContent, LookUp, StoredResult};
 pub use session::TmpDir;
@@ -65,6 +65,7 @@ const LAYOUT_VERSION: &str = "1\n";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// A file or folder of the state folder cannot be read or written.
     #[error("{action} {path}: {source}")]

@@ -310,6 +310,7 @@ fn set_times(
 
 /// What an import brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Imported {
     /// Results that were put into the cache.
     pub results: usize,

@@ -20,7 +20,7 @@ mod put;
 mod spec;
 mod times;
 
-pub use format::{CONFIG_TYPE, IMAGE_KEY, MOUNT_TYPE, TIMES_TYPE};
+pub(crate) use format::IMAGE_KEY;
 pub use gather::{Gathered, Mode, of_build, of_store};
 pub(crate) use imports::Fetching;
 pub use imports::{Imported, Imports, Offer, import_all};
@@ -37,6 +37,7 @@ use crate::{
 
 /// Why a cache cannot be taken along.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TravelError {
     /// What was read is no cache of rbc's, or a damaged one.
     #[error("{what}: {reason}")]

@@ -28,21 +28,17 @@ use std::{
 };
 
 pub use context::ContextTree;
-pub(crate) use digest::is_unchanged;
-pub use digest::{
-    ContentHashes, ItemContent, NoHashes, SelectedPart, content_digest, selection_digest,
-    selection_listing,
-};
+pub use digest::{ContentHashes, ItemContent, NoHashes, SelectedPart, selection_digest};
+pub(crate) use digest::{content_digest, is_unchanged, selection_listing};
 pub use entry::{Entry, Kind, Xattrs};
 pub(crate) use entry::{is_kept, read_xattrs, read_xattrs_of};
 pub use index::StatIndex;
 pub use layers::LayerStack;
 pub(crate) use layers::mark_opaque;
 pub use path::{LastLink, clean, resolve};
-pub(crate) use same::same_bytes;
-pub use same::{Names, same_selection};
-pub use select::{Selected, has_wildcards, select, split_pivot};
-pub(crate) use select::{Wildcards, expand, pivots, sources};
+pub(crate) use same::{Names, same_bytes, same_selection};
+pub use select::{Selected, select};
+pub(crate) use select::{Wildcards, expand, has_wildcards, pivots, sources, split_pivot};
 pub use walk::{Filter, Role, WalkItem, walk};
 
 use rbc_ir::pattern::BadPattern;
@@ -79,6 +75,7 @@ pub trait SourceTree: Sync {
 
 /// Why a tree cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TreeError {
     /// The named path is not there. Holds the path with a leading slash and a remark or nothing.
     #[error("{0:?}: not found{1}")]

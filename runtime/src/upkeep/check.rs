@@ -91,6 +91,7 @@ pub enum Repair {
 
 /// Something bad.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// What it is.
     pub kind: Kind,
@@ -104,6 +105,7 @@ pub struct Finding {
 
 /// How much was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Checked {
     /// Blobs whose digest was computed.
     pub blobs: usize,

@@ -115,6 +115,7 @@ pub struct Evicted {
 
 /// What [`prune`] did.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Pruned {
     /// What is gone, in the order in which it went.
     pub evicted: Vec<Evicted>,

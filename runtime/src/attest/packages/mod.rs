@@ -32,6 +32,7 @@ const MAX_LOCK: u64 = 32 << 20;
 
 /// Whose package it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Ecosystem {
     /// Debian and its kin.
     Dpkg,
@@ -94,6 +95,7 @@ pub struct Distribution {
 
 /// Why packages cannot be listed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PackageError {
     /// The files cannot be read.
     #[error(transparent)]

@@ -34,6 +34,7 @@ pub enum AnnotationPlace {
 
 /// Why an annotation cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AnnotationError {
     /// There is no such place.
     #[error(

@@ -121,6 +121,7 @@ pub enum Packaging {
 
 /// Why an `-o` value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OutputSpecError {
     /// Quotes do not match.
     #[error("output {0:?}: a quotation mark is missing")]

@@ -63,6 +63,7 @@ pub struct Credentials {
 
 /// Why credentials cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CredentialError {
     /// A file cannot be read or written.
     #[error("cannot {doing} the credentials in {}: {source}", path.display())]

@@ -19,6 +19,7 @@ use command::Git;
 
 /// Why a repository cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GitError {
     /// There is no git on this machine.
     #[error("git sources need the program git, which is not in PATH: install it")]
