@@ -21,10 +21,41 @@ fn failure(bench: &Bench, dockerfile: &str) -> Run {
 fn the_instruction_the_last_lines_and_the_exit_code_are_shown() {
     let bench = Bench::with_busybox();
     let run = failure(&bench, "RUN echo first; \\\n  echo second >&2; exit 42");
-    for want in ["first", "second", "exit code: 42", "--> c/Dockerfile:2", "RUN echo first"] {
-        assert!(run.stderr.contains(want), "wanted {want:?} in:\n{}", run.stderr);
+    let log = run.stderr.lines().find(|line| line.contains("all that it printed")).unwrap();
+    insta::assert_snapshot!(run.stderr.replace(log, "  = note: LOG"), @r#"
+    ------
+     > [2/2] RUN echo first; echo second >&2; exit 42:
+    first
+    second
+    ------
+    error[step-failed]: process "/bin/sh -c echo first; echo second >&2; exit 42" did not complete successfully: exit code: 42
+     --> c/Dockerfile:2:1
+      |
+    2 | RUN echo first; \
+      | ^^^ this step failed
+    3 |   echo second >&2; exit 42
+      |
+      = note: LOG
+    "#);
+}
+
+#[test]
+fn a_long_instruction_is_shown_once_and_at_bearable_length() {
+    let bench = Bench::with_busybox();
+    let words = "a-rather-long-word ".repeat(20);
+    let lines = "    : something and more of it && \\\n".repeat(30);
+    let run = failure(&bench, &format!("RUN echo {words} && \\\n{lines}    exit 3"));
+    assert!(run.stderr.lines().count() < 50, "{}", run.stderr);
+    for line in run.stderr.lines().filter(|line| !line.starts_with("a-rather-long-word")) {
+        assert!(line.chars().count() < 140, "{line}");
     }
-    assert!(!run.stderr.contains("likely cause"), "{}", run.stderr);
+    assert!(run.stderr.contains("2 | RUN echo a-rather-long-word"), "{}", run.stderr);
+    let shown = run.stderr.matches(": something and more of it").count();
+    assert!((5..15).contains(&shown), "{}", run.stderr);
+    let table = bench.rbc("history -n 1").ok().stdout;
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    // Build, when it began (three words), how long it took, status; cached, ran, failed.
+    assert_eq!(row[5..9], ["failed", "0", "1", "1"], "{table}");
 }
 
 #[test]
@@ -36,8 +67,9 @@ fn likely_causes_are_named() {
     foreign[18] = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
     bench.write("c/foreign", &foreign);
     bench.write("c/crlf.sh", "#!/bin/sh\r\necho\r\n");
+    bench.write("c/env.sh", "#!/usr/bin/env sh\r\necho\r\n");
     bench.write("c/python.py", "#!/usr/bin/python3\n");
-    for name in ["foreign", "crlf.sh", "python.py"] {
+    for name in ["foreign", "crlf.sh", "env.sh", "python.py"] {
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(bench.path("c").join(name), mode).unwrap();
     }
@@ -53,6 +85,18 @@ fn likely_causes_are_named() {
         ("RUN --network=none wget -q http://example.invalid/", "--network=none"),
         ("USER 1000\nRUN touch /x", "the step runs as USER 1000"),
         ("RUN echo 'x: error while loading shared libraries: liby.so: z'; exit 127", "liby.so"),
+        ("COPY env.sh /\nRUN /env.sh", "CR LF"),
+        ("COPY crlf.sh /\nRUN printf 'cd /\\r\\nif\\r\\n' >> /crlf.sh; sh /crlf.sh", "CR LF"),
+        ("COPY foreign /bin/\nRUN cd /tmp; foreign", "/bin/foreign is a program for"),
+        ("COPY python.py /s/\nRUN cd /s && ./python.py", "is a script for /usr/bin/python3"),
+        ("COPY python.py /s/\nWORKDIR /s\nRUN python.py", "write ./python.py"),
+        ("RUN --mount=type=bind,target=/src touch /src/x", "/src is a bind mount"),
+        (
+            "RUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/x bs=1M count=9",
+            "the tmpfs at /t",
+        ),
+        ("RUN dd if=/dev/zero of=/dev/shm/x bs=1M count=99", "/dev/shm is full"),
+        ("RUN echo 1 > /proc/sys/kernel/panic", "/proc is read-only"),
         ("RUN sh -c 'kill -9 $$'; exit $?", "memory"),
     ] {
         let run = failure(&bench, dockerfile);
@@ -60,9 +104,29 @@ fn likely_causes_are_named() {
         assert!(likely.is_some_and(|line| line.contains(want)), "{want:?} in:\n{}", run.stderr);
     }
     let history = bench.rbc("history --format json -n 1").ok().stdout;
-    assert!(history.contains("likely cause: it was killed from outside"), "{history}");
+    assert!(history.contains("likely cause: a process was killed with SIGKILL"), "{history}");
     let run = failure(&bench, "RUN sh -c 'kill -11 $$'; exit $?");
     assert!(run.stderr.contains("was killed by signal 11 (SIGSEGV)"), "{}", run.stderr);
+}
+
+#[test]
+fn what_only_looks_like_a_cause_is_none() {
+    let bench = Bench::with_busybox();
+    for dockerfile in [
+        "RUN echo 'npm error ERESOLVE could not resolve'; exit 1",
+        "RUN echo 'ok: handles no space left on device well'; exit 1",
+        "USER 1000\nRUN echo 'the permission denied page works'; exit 1",
+        "RUN echo 'warning: unexpected end, not found'; exit 1",
+        "RUN echo 'error: a thing was not there'; exit 127",
+        "RUN exit 126",
+        "RUN exit 129",
+        "RUN --mount=type=tmpfs,target=/t cp /bin/busybox /t/b; cd /t; ./nosuch",
+        "RUN --mount=type=tmpfs,target=/t /t/nosuch",
+        "RUN cd /etc && ./nosuch",
+    ] {
+        let run = failure(&bench, dockerfile);
+        assert!(!run.stderr.contains("likely cause"), "{dockerfile}:\n{}", run.stderr);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Every step of the compiler returns [`Diagnostics`]. They are rendered with annotate-snippets, the
 //! renderer of rustc, without colour unless [`Style::Colour`] asks for it.
 
-use std::{error, fmt, sync::Arc};
+use std::{borrow::Cow, error, fmt, sync::Arc};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -55,6 +55,9 @@ pub struct Location {
     pub source: Arc<SourceFile>,
     /// The bytes of the text that are meant.
     pub span: Span,
+    /// Whether all lines of the place are shown, with the caret under the first word; otherwise it
+    /// is the first line, with the caret under all that is meant of it.
+    pub whole: bool,
 }
 
 impl Diagnostic {
@@ -78,7 +81,15 @@ impl Diagnostic {
 
     /// Says where.
     pub fn at(mut self, source: &Arc<SourceFile>, span: Span) -> Self {
-        self.location = Some(Box::new(Location { source: Arc::clone(source), span }));
+        let source = Arc::clone(source);
+        self.location = Some(Box::new(Location { source, span, whole: false }));
+        self
+    }
+
+    /// Says where, and shows all lines of the place as far as they are bearable.
+    pub fn at_whole(mut self, source: &Arc<SourceFile>, span: Span) -> Self {
+        let source = Arc::clone(source);
+        self.location = Some(Box::new(Location { source, span, whole: true }));
         self
     }
 
@@ -107,15 +118,19 @@ impl Diagnostic {
             Severity::Error => Level::ERROR,
         };
         let mut group = Group::with_title(level.primary_title(&self.message).id(self.code));
-        let shown = self.location.as_ref().map(|place| Excerpt::around(&place.source, place.span));
+        let shown = self.location.as_ref().map(|place| match place.whole {
+            true => Excerpt::whole(&place.source, place.span),
+            false => Excerpt::around(&place.source, place.span),
+        });
         if let (Some(place), Some(shown)) = (&self.location, &shown) {
             let mut caret = AnnotationKind::Primary.span(shown.start..shown.end);
             if let Some(label) = &self.label {
                 caret = caret.label(&**label);
             }
             group = group.element(
-                Snippet::source(shown.text)
+                Snippet::source(&*shown.text)
                     .line_start(shown.first_line)
+                    .fold(false)
                     .path(place.source.name())
                     .annotation(caret),
             );
@@ -147,7 +162,7 @@ fn shorten(mut line: String) -> String {
 /// The lines of a text that a message shows. Rendering only these keeps the cost of a message
 /// independent of the size of the file.
 struct Excerpt<'a> {
-    text: &'a str,
+    text: Cow<'a, str>,
     first_line: usize,
     start: usize,
     end: usize,
@@ -158,6 +173,43 @@ impl<'a> Excerpt<'a> {
     const MAX_LINE: usize = 2048;
     /// How much of a longer line is shown before the caret.
     const MAX_LEAD: usize = 80;
+    /// Lines that are shown of a place at most, if all of it is to be seen.
+    const MAX_LINES: usize = 12;
+    /// Characters of each of these lines.
+    const MAX_COLUMNS: usize = 120;
+
+    fn whole(source: &'a SourceFile, span: Span) -> Self {
+        let text = source.text();
+        let (start, end) = (source.char_boundary(span.start), source.char_boundary(span.end));
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let end = end.max(start);
+        let mut lines = text[line_start..end].trim_end().lines();
+        let mut shown = String::new();
+        for line in lines.by_ref().take(Self::MAX_LINES) {
+            let line = line.trim_end();
+            if !shown.is_empty() {
+                shown.push('\n');
+            }
+            match line.char_indices().nth(Self::MAX_COLUMNS) {
+                Some((cut, _)) => {
+                    shown.push_str(&line[..cut]);
+                    shown.push('…');
+                }
+                None => shown.push_str(line),
+            }
+        }
+        if lines.next().is_some() {
+            shown.push_str("\n…");
+        }
+        let start = (start - line_start).min(shown.len());
+        let word = shown[start..].find(char::is_whitespace).map_or(shown.len(), |at| start + at);
+        Self {
+            text: Cow::Owned(shown),
+            first_line: source.line_column(span.start).0,
+            start,
+            end: word,
+        }
+    }
 
     fn around(source: &'a SourceFile, span: Span) -> Self {
         let text = source.text();
@@ -176,7 +228,7 @@ impl<'a> Excerpt<'a> {
         let shown = text[from..to].trim_end_matches(['\r', '\n']);
         let limit = shown.len();
         Self {
-            text: shown,
+            text: Cow::Borrowed(shown),
             first_line,
             start: (start - from).min(limit),
             end: (end - from).min(limit),

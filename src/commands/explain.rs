@@ -14,6 +14,7 @@ use super::{Failure, Outcome, graph, history};
 use crate::{
     cli::{DiffArgs, ExplainArgs, ReportFormat},
     inspect::clean,
+    report::executed,
 };
 
 pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
@@ -45,6 +46,7 @@ pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
             "status": record.status,
             "cached": record.cached(),
             "ran": record.ran(),
+            "failed": record.failed(),
             "brought": brought,
             "first": why.first(),
             "steps": why.steps,
@@ -61,7 +63,7 @@ pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
         true => "every step was in the cache".to_owned(),
         false => {
             let steps = if record.cached() == 1 { "step" } else { "steps" };
-            format!("{} {steps} cached, {} ran", record.cached(), record.ran())
+            format!("{} {steps} cached, {}", record.cached(), executed(record))
         }
     };
     writeln!(out, "{told}")?;

@@ -23,8 +23,9 @@ pub fn list(store: &Store, args: &HistoryArgs) -> Outcome {
     let builds = Builds::of(store);
     let ids = builds.all_ids()?;
     let mut out = io::stdout().lock();
-    let mut table =
-        vec![["BUILD", "BEGAN", "TOOK", "STATUS", "CACHED", "RAN", "WHAT"].map(str::to_owned)];
+    let mut table = vec![
+        ["BUILD", "BEGAN", "TOOK", "STATUS", "CACHED", "RAN", "FAILED", "WHAT"].map(str::to_owned),
+    ];
     for id in ids.iter().take(args.limit.unwrap_or(usize::MAX)) {
         if args.quiet {
             writeln!(out, "{id}")?;
@@ -50,6 +51,7 @@ pub fn list(store: &Store, args: &HistoryArgs) -> Outcome {
                 word(record.status).to_owned(),
                 record.cached().to_string(),
                 record.ran().to_string(),
+                record.failed().to_string(),
                 what(&record),
             ]),
         }
@@ -82,6 +84,7 @@ fn summary(record: &Record) -> serde_json::Value {
         "tags": record.tags,
         "cached": record.cached(),
         "ran": record.ran(),
+        "failed": record.failed(),
         "first_miss": record.first_miss,
     })
 }

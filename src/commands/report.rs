@@ -14,10 +14,7 @@ use rbc_compiler::{
 use rbc_ir::{Digest, Graph};
 use rbc_runtime::build::BuildError;
 
-use crate::{
-    inspect::clean,
-    render::{Colours, no_colours, printable},
-};
+use crate::render::{Colours, fit, no_colours, on_one_line, printable};
 
 /// What a command returns.
 pub type Outcome = Result<(), Failure>;
@@ -141,6 +138,9 @@ pub fn diagnostics(diagnostics: &Diagnostics) -> Failure {
     Failure::Told(diagnostics.render(style()))
 }
 
+/// Columns of the name of a step; the instruction itself is shown below it.
+const MAX_NAME: usize = 76;
+
 /// A failed build, shown at the instruction that failed with what it printed last.
 pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
     let BuildError::Step { node, name, cause, last_lines, likely, log } = error else {
@@ -152,7 +152,8 @@ pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
     let mut text = String::new();
     if !last_lines.is_empty() {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "------\n > {}:", clean(&name));
+        let words: Vec<&str> = name.split_whitespace().collect();
+        let _ = writeln!(text, "------\n > {}:", fit(&on_one_line(&words.join(" ")), MAX_NAME));
         for line in &last_lines {
             let _ = writeln!(text, "{}", printable(line, Colours::Drop));
         }
@@ -160,7 +161,7 @@ pub fn build_failure(graph: &Graph, error: BuildError) -> Failure {
     }
     let mut shown = Diagnostic::error("step-failed", cause.to_string());
     if let Some((source, span)) = place(graph, &node) {
-        shown = shown.at(&source, span).label("this step failed");
+        shown = shown.at_whole(&source, span).label("this step failed");
     } else if !name.is_empty() {
         shown = shown.note(format!("in {name}"));
     }

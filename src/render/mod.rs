@@ -9,7 +9,7 @@ mod tty;
 mod view;
 
 pub use style::no_colours;
-pub use text::{Colours, printable};
+pub use text::{Colours, fit, on_one_line, printable};
 
 use std::io::{self, IsTerminal, Stderr};
 

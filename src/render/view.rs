@@ -40,7 +40,9 @@ pub struct View {
     planned: usize,
     cached: usize,
     ran: usize,
-    failed: bool,
+    failed: usize,
+    /// Whether a step, an export or a push failed.
+    broken: bool,
     stopped: bool,
     /// Whether the steps that were found before anything ran have been told of.
     told_cached: bool,
@@ -79,7 +81,8 @@ impl View {
             planned: 0,
             cached: 0,
             ran: 0,
-            failed: false,
+            failed: 0,
+            broken: false,
             stopped: false,
             told_cached: false,
             running: BTreeMap::new(),
@@ -160,7 +163,8 @@ impl View {
                 self.say(Look::Soft, signs.stopped, Some(elapsed), &text, false);
             }
             Some(_) => {
-                self.failed = true;
+                self.failed += usize::from(step <= self.planned);
+                self.broken = true;
                 self.say(Look::Bad, signs.failed, Some(elapsed), &text, false);
             }
         }
@@ -272,25 +276,28 @@ impl View {
         self.running.clear();
         let Some(graph) = graph.filter(|_| self.planned > 0) else { return };
         let took = shown_time(self.begin.elapsed());
-        let how = match (self.failed, self.stopped) {
+        let how = match (self.broken, self.stopped) {
             (true, _) => "failed after",
             (false, true) => "stopped after",
             (false, false) => "built in",
         };
         let count =
             |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let text = format!(
+        let mut text = format!(
             "{how} {took}: {}, {} cached, {} ran",
             count(self.planned, "step"),
             self.cached,
             self.ran
         );
-        let (look, mark) = match self.failed || self.stopped {
+        if self.failed > 0 {
+            text.push_str(&format!(", {} failed", self.failed));
+        }
+        let (look, mark) = match self.broken || self.stopped {
             true => (Look::Bad, self.style.signs().failed),
             false => (Look::Good, self.style.signs().done),
         };
         self.say(look, mark, None, &text, true);
-        if !self.failed && !self.stopped {
+        if !self.broken && !self.stopped {
             self.tell_path(graph);
         }
     }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 
 use rbc_runtime::{
     explain::Explanation,
-    history::{Past, StepRecord, StepState},
+    history::{Past, Record, StepRecord, StepState},
     layer::{LayerSurvey, Survey},
 };
 
@@ -84,6 +84,14 @@ fn look(step: &StepRecord) -> (&'static str, &'static str) {
         (StepState::Cancelled, _) => ("stopped", "■ stopped"),
         (StepState::NotReached, _) => ("stopped", "· not reached"),
         (StepState::NotNeeded, _) => ("stopped", "· not needed"),
+    }
+}
+
+/// How many steps were executed, and how many of them failed.
+pub fn executed(record: &Record) -> String {
+    match record.failed() {
+        0 => format!("{} ran", record.ran()),
+        failed => format!("{} ran, {failed} failed", record.ran()),
     }
 }
 

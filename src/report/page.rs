@@ -8,7 +8,7 @@ use std::{
 use rbc_ir::Digest;
 use rbc_runtime::layer::shown;
 
-use super::{Report, look, size, steps, time, timeline};
+use super::{Report, executed, look, size, steps, time, timeline};
 use crate::{
     inspect::{lane_name, step_text},
     picture::{self, Escaped, Scene, SceneNode, arrange, write_nodes},
@@ -87,7 +87,7 @@ fn write_summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     };
     fact("Build", &record.id)?;
     fact("Took", &time(record.millis))?;
-    fact("Steps", &format!("{} cached, {} ran", record.cached(), record.ran()))?;
+    fact("Steps", &format!("{} cached, {}", record.cached(), executed(record)))?;
     fact("Context", &record.subject.context)?;
     let targets: Vec<&str> =
         record.subject.targets.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
@@ -128,8 +128,8 @@ fn write_graph(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (width, height) = (layout.width, layout.height);
     writeln!(
         out,
-        "<p>A lane for each stage; each step stands to the right of what it uses. Arrow keys move \
-         between steps, Enter shows one.</p><ul class=\"legend\" aria-label=\"Signs\">\
+        "<p>A lane for each stage; each step stands behind what it uses, and long stages go on below. \
+         Arrow keys move between steps, Enter shows one.</p><ul class=\"legend\" aria-label=\"Signs\">\
          <li class=\"cached\">= cached</li><li class=\"same\">≈ inputs have the same content</li>\
          <li class=\"ran\">▶ ran</li><li class=\"failed\">✖ failed</li>\
          <li class=\"stopped\">■ stopped or not reached</li><li>★ critical path</li></ul>\

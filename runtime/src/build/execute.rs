@@ -14,7 +14,7 @@ use super::{
     BuildError, BuildOptions,
     failed::FailedCommand,
     images,
-    likely::{self, Ending},
+    likely::{self, Ending, OutOfMemory},
     log::StepLog,
     mounts::{self, StepMounts},
     notes,
@@ -396,7 +396,11 @@ impl<'a> Executor<'a> {
             }
         };
         let result = sandbox::run(&run, &self.keepers, &mut output, self.options.cancel);
-        drop(cgroup);
+        let out_of_memory = match cgroup.map(|group| group.had_too_little_memory()) {
+            Some(true) => OutOfMemory::InGroup,
+            _ if likely::oom_kills() > self.oom_kills => OutOfMemory::Somewhere,
+            _ => OutOfMemory::No,
+        };
         if self.store.is_limited() {
             mounts.measure(self.store)?;
         }
@@ -406,7 +410,7 @@ impl<'a> Executor<'a> {
             Err(sandbox::SandboxError::Cancelled) => return Err(BuildError::Cancelled),
             Err(error) => Ending::NotRun(error),
         };
-        if let Some(cause) = self.likely_cause(exec, root, &new, log, &ending) {
+        if let Some(cause) = self.likely_cause(exec, (root, &new), log, &ending, out_of_memory) {
             let _ = self.likely[at].set(cause);
         }
         if self.options.on_failure.is_some() {
@@ -441,14 +445,29 @@ impl<'a> Executor<'a> {
         self.likely[at].get().map(String::as_str)
     }
 
+    /// Says that the disk is full if that is what broke something that is no command.
+    pub(super) fn look_for_full_disk(&self, at: usize, error: &BuildError) {
+        let first: &(dyn std::error::Error + 'static) = error;
+        let mut causes = std::iter::successors(Some(first), |error| error.source());
+        let is_full = causes.any(|cause| {
+            cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+        });
+        if is_full {
+            let root = self.store.root().display();
+            let _ = self.likely[at].set(format!("the disk with the state folder {root} is full"));
+        }
+    }
+
     /// Looks for the cause of a failure in what the command left behind.
     fn likely_cause(
         &self,
         exec: &Exec,
-        root: &[LayerId],
-        new: &NewLayer,
+        (root, new): (&[LayerId], &NewLayer),
         log: &StepLog,
         ending: &Ending<'_>,
+        out_of_memory: OutOfMemory,
     ) -> Option<String> {
         let mut dirs = self.dirs(root);
         dirs.push(new.upper());
@@ -457,7 +476,7 @@ impl<'a> Executor<'a> {
             root: &LayerStack::new(dirs),
             lines: &log.last_lines(100),
             free: likely::free_bytes(&new.upper()),
-            out_of_memory: likely::oom_kills() > self.oom_kills,
+            out_of_memory,
         };
         failure.likely_cause(ending)
     }

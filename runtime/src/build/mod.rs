@@ -107,6 +107,7 @@ impl<'a> BuildOptions<'a> {
 
 /// What a build has made.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Built {
     /// The layers of each target of the graph, lowest first.
     pub targets: Vec<Vec<LayerId>>,
@@ -140,7 +141,7 @@ pub enum BuildError {
         log: Option<Box<Path>>,
     },
     /// A command ended with a code that is not 0.
-    #[error("process {command:?} did not complete successfully: {}", describe(.exit))]
+    #[error("process {:?} did not complete successfully: {}", brief(.command), describe(.exit))]
     Command {
         /// The command as one line.
         command: String,
@@ -457,11 +458,28 @@ fn run_step(
     match result {
         Ok(outcome) => Ok(outcome == execute::Outcome::Executed),
         Err(error) => {
+            executor.look_for_full_disk(at, &error);
             let likely = executor.likely(at);
             journal.note(at, |note| notes::failed(note, &error, likely, begin.elapsed()));
             Err(executor.explain(at, error))
         }
     }
+}
+
+/// A command on one line of bearable length: the instruction is shown elsewhere.
+fn brief(command: &str) -> String {
+    const MAX: usize = 60;
+    let mut words = command.split_whitespace();
+    let mut brief = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        brief.push(' ');
+        brief.push_str(word);
+    }
+    if let Some((cut, _)) = brief.char_indices().nth(MAX) {
+        brief.truncate(cut);
+        brief.push('…');
+    }
+    brief
 }
 
 fn describe(exit: &Exit) -> String {

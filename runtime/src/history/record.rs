@@ -144,6 +144,7 @@ pub enum Found {
 /// Why a key gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Miss {
     /// The cache was not to be asked (`--no-cache`).
     NoCache,
@@ -199,9 +200,14 @@ impl Record {
         self.count(|state| matches!(state, StepState::Cached | StepState::NotNeeded))
     }
 
-    /// How many steps that users see were executed, with failed ones.
+    /// How many steps that users see were executed and succeeded.
     pub fn ran(&self) -> usize {
-        self.count(|state| matches!(state, StepState::Ran | StepState::Failed))
+        self.count(|state| state == StepState::Ran)
+    }
+
+    /// How many steps that users see failed.
+    pub fn failed(&self) -> usize {
+        self.count(|state| state == StepState::Failed)
     }
 
     fn count(&self, is: impl Fn(StepState) -> bool) -> usize {

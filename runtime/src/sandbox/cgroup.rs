@@ -54,6 +54,18 @@ impl Cgroup {
         }
     }
 
+    /// Whether the kernel killed a process in the groups for want of memory.
+    pub fn had_too_little_memory(&self) -> bool {
+        // The unified hierarchy has the first file, the one of version 1 the second.
+        let files = ["memory.events", "memory.oom_control"];
+        let texts = self.folders.iter().flat_map(|folder| files.map(|file| folder.join(file)));
+        texts.filter_map(|path| fs::read_to_string(path).ok()).any(|text| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("oom_kill "))
+                .any(|count| count.trim() != "0")
+        })
+    }
+
     /// The folders of the groups.
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
