@@ -1,7 +1,7 @@
 //! Draws build graphs as SVG.
 //!
 //! [`layout`] gives every node a place: a lane for each stage, and in it from left to right, each
-//! node behind all that it uses. [`svg`] draws what has a place. Both take time in proportion to the
+//! node behind all that it uses. Arrows run between the boxes. [`svg`] draws what has a place. Both take time in proportion to the
 //! graph, and nothing here recurses. All text is escaped by [`escape`].
 
 mod escape;

@@ -17,7 +17,7 @@ pub const STYLE: &str = "\
 .graph .soft { fill: var(--soft); font-size: 11px; }
 .graph .lane { fill: var(--lane); }
 .graph .lane-name { font-weight: 600; fill: var(--soft); }
-.graph .edge { fill: none; stroke: var(--line); stroke-width: 1.2; }
+.graph .edge { fill: none; stroke: var(--line); stroke-width: 1.2; stroke-linejoin: round; }
 .graph .box { fill: var(--none); stroke: var(--line); stroke-width: 1.2; }
 .graph .source .box { fill: var(--source); }
 .graph .exec .box, .graph .ran .box { fill: var(--ran); stroke-width: 2.4; }
@@ -70,17 +70,20 @@ pub fn write_nodes(scene: &Scene, layout: &Layout, out: &mut dyn Write) -> io::R
         )?;
     }
     for (at, node) in scene.nodes.iter().enumerate() {
-        let Some(to) = layout.places.get(at) else { continue };
-        for from in node.uses.iter().filter_map(|used| layout.places.get(*used)) {
-            let (x1, y1) = (from.x + BOX_WIDTH, from.y + BOX_HEIGHT / 2);
-            let (x2, y2) = (to.x, to.y + BOX_HEIGHT / 2);
-            let bend = ((x2.saturating_sub(x1)) / 2).clamp(20, 120);
-            writeln!(
-                out,
-                "<path class=\"edge\" d=\"M{x1} {y1}C{} {y1} {} {y2} {x2} {y2}\"/>",
-                x1 + bend,
-                x2.saturating_sub(bend)
-            )?;
+        for &used in &node.uses {
+            let corners = layout.route(used, at);
+            let Some((first, rest)) = corners.split_first() else { continue };
+            write!(out, "<path class=\"edge\" d=\"M{} {}", first.x, first.y)?;
+            let mut last = first;
+            for corner in rest {
+                match corner.y == last.y {
+                    true => write!(out, "H{}", corner.x)?,
+                    false => write!(out, "V{}", corner.y)?,
+                }
+                last = corner;
+            }
+            // A head, so that it can be seen which way a line runs that turns often.
+            writeln!(out, "m-5 -4l5 4l-5 4\"/>")?;
         }
     }
     for (node, place) in scene.nodes.iter().zip(&layout.places) {
