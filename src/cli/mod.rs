@@ -37,13 +37,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build an image from a Dockerfile
-    #[command(after_help = build::BUILD_EXAMPLES)]
+    #[command(after_help = build::BUILD_HINT, after_long_help = build::BUILD_EXAMPLES)]
     Build(Box<BuildArgs>),
     /// Compile a Dockerfile to a graph, without running anything
-    #[command(after_help = build::COMPILE_EXAMPLES)]
+    #[command(after_help = build::ALL_OPTIONS, after_long_help = build::COMPILE_EXAMPLES)]
     Compile(Box<CompileArgs>),
     /// Run a compiled graph
-    #[command(after_help = build::RUN_EXAMPLES)]
+    #[command(after_help = build::ALL_OPTIONS, after_long_help = build::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Print Dockerfiles in one layout, without changing what they build
     #[command(
