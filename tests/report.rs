@@ -88,6 +88,14 @@ impl Browser {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
+    /// Makes the browser prefer light or dark pages.
+    fn scheme(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        let params = json!({ "features": features });
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": params });
+        self.post("/goog/cdp/execute", &command);
+    }
+
     fn element(&self, selector: &str) -> String {
         let found = self.post("/element", &json!({ "using": "css selector", "value": selector }));
         format!("/element/{}", found[ELEMENT].as_str().expect("an element"))
@@ -109,6 +117,58 @@ impl Drop for Browser {
         let _ = self.driver.wait();
     }
 }
+
+/// What is hard to see: texts with less than 4.5 times, marks with less than 3 times the luminance of
+/// what they stand on, as WCAG 2 counts it.
+const HARD_TO_SEE: &str = "(() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (colour) => numbers(colour).slice(0, 3)
+    .map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const contrast = (a, b) => {
+    const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const isClear = (colour) => colour === 'none' || numbers(colour)[3] === 0;
+  const style = (one) => getComputedStyle(one);
+  const behind = (one) => {
+    while (one && isClear(style(one).backgroundColor)) one = one.parentElement;
+    return one ? style(one).backgroundColor : 'rgb(255, 255, 255)';
+  };
+  const lane = document.querySelector('svg.graph .lane');
+  const found = [];
+  const tell = (what, one, ratio, least) => {
+    if (!(ratio >= least)) found.push(`${what} ${one.textContent.slice(0, 40)}: ${ratio.toFixed(2)}`);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let texts = 0;
+  while (walker.nextNode()) {
+    const one = walker.currentNode.parentElement;
+    const isShown = one.tagName === 'text' || one.getClientRects().length > 0;
+    if (!walker.currentNode.data.trim() || !isShown) continue;
+    if (['SCRIPT', 'STYLE', 'title'].includes(one.tagName)) continue;
+    texts += 1;
+    if (one.tagName === 'text') {
+      const box = one.closest('.graph a')?.querySelector('.box') ?? (one.closest('.graph') && lane);
+      const back = box ? style(box).fill : behind(one.closest('svg').parentElement);
+      tell('text', one, contrast(style(one).fill, back), 4.5);
+    } else {
+      tell('text', one, contrast(style(one).color, behind(one)), 4.5);
+    }
+  }
+  const marks = document.querySelectorAll('.box, .edge, .bar');
+  for (const one of marks) {
+    const back = one.closest('.graph') ? style(lane).fill : behind(one.closest('svg').parentElement);
+    const colours = [style(one).stroke, style(one).fill].filter((colour) => !isClear(colour));
+    tell('mark', one.parentElement, Math.max(...colours.map((c) => contrast(c, back))), 3);
+  }
+  for (const one of document.querySelectorAll('details, .legend li, .status, button')) {
+    const colour = style(one).borderLeftColor;
+    if (!isClear(colour)) tell('border', one, contrast(colour, behind(one.parentElement)), 3);
+  }
+  if (texts < 50 || marks.length < 5) found.push(`only ${texts} texts and ${marks.length} marks`);
+  return found;
+})()";
 
 /// Text that does something wherever it is not escaped.
 const HOSTILE: &str = "</title></script></pre><script>document.title=\"pwned\"</script><img src=x \
@@ -206,16 +266,13 @@ fn the_page_is_used_by_mouse_and_keyboard() {
 
     // Light and dark.
     let background = || browser.value("getComputedStyle(document.body).backgroundColor");
-    let scheme = |scheme: &str| {
-        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        let params = json!({ "features": features });
-        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": params });
-        browser.post("/goog/cdp/execute", &command);
-    };
-    scheme("light");
+    browser.value("document.querySelectorAll('details').forEach((one) => one.open = true)");
+    browser.scheme("light");
     let light = background();
-    scheme("dark");
+    assert_eq!(browser.value(HARD_TO_SEE), json!([]));
+    browser.scheme("dark");
     assert_ne!(background(), light);
+    assert_eq!(browser.value(HARD_TO_SEE), json!([]));
 }
 
 #[test]
@@ -234,6 +291,10 @@ fn hostile_names_and_logs_stay_text() {
     assert!(browser.value("document.title").as_str().unwrap().starts_with("Build of /"));
     assert_eq!(browser.value("document.scripts.length"), 1);
     assert_eq!(browser.value("document.images.length"), 0);
+    // Failed steps too can be seen.
+    assert_eq!(browser.value(HARD_TO_SEE), json!([]));
+    browser.scheme("dark");
+    assert_eq!(browser.value(HARD_TO_SEE), json!([]));
     let text = browser.value("document.body.textContent").as_str().unwrap().to_owned();
     assert!(text.contains(HOSTILE), "it is shown as it is:\n{text}");
     assert!(text.contains("✖ failed") && text.contains("exit code: 3"), "{text}");

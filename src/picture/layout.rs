@@ -2,8 +2,8 @@
 //!
 //! The column of a node is the length of the longest way to it, so arrows point to the right. Nodes
 //! of one lane that share a column stand below each other, ordered by the mean row of what they use.
-//! Where the longest way has more columns than can be taken in, a lane begins at the left and goes on
-//! below when it is full, as a text does.
+//! Where the longest way has more columns than can be taken in, each lane begins at the left and goes
+//! on below when it is full, as a text does.
 //!
 //! All boxes stand on one grid, so the gaps between its columns and rows are free from end to end.
 //! Arrows keep to them: they go along a gap between columns, one between rows, and another one
@@ -24,8 +24,9 @@ const LANE_GAP: u32 = 18;
 const MARGIN: u32 = 16;
 /// What is free before the first column, for arrows.
 const LEFT: u32 = MARGIN + 36;
-/// So many columns can be taken in without wrapping.
-const COLUMNS: u32 = 12;
+/// In pictures of so many columns at most, nodes of all lanes stand behind what they use. In wider
+/// ones each lane begins at the left, so that it is seen without a search.
+const COLUMNS: u32 = 5;
 /// Lines beside each other in a gap between columns, and between rows. Arrows from one box share
 /// theirs.
 const TRACKS: u32 = 6;
@@ -108,7 +109,8 @@ pub fn arrange(scene: &Scene) -> Layout {
     // About as wide as high, if it were full.
     let square = (count as f64 * f64::from(ROW) / f64::from(COLUMN)).sqrt() as u32;
     let columns = if depth <= COLUMNS { depth.max(1) } else { square.clamp(8, 24) };
-    let slots = slots(scene, &levels, columns, depth > columns);
+    let slots = slots(scene, &levels, columns, depth > COLUMNS);
+    let columns = columns.min(slots.iter().max().map_or(1, |last| last + 1));
 
     // Nodes by place in their lane, so that rows of a column can follow those before it.
     let mut order: Vec<usize> = (0..count).collect();
@@ -309,11 +311,15 @@ mod tests {
         #[test]
         fn boxes_do_not_overlap_and_arrows_cross_none(scene in graphs()) {
             let layout = check(&scene)?;
-            let depth = layout.places.iter().map(|place| place.x).max().unwrap_or(0) / COLUMN + 1;
+            let mut depths: Vec<u32> = Vec::new();
+            for node in &scene.nodes {
+                depths.push(1 + node.uses.iter().map(|used| depths[*used]).max().unwrap_or(0));
+            }
+            let depth = depths.into_iter().max().unwrap_or(0);
             for (at, node) in scene.nodes.iter().enumerate() {
                 for &used in &node.uses {
                     let right = layout.places[used].x + BOX_WIDTH < layout.places[at].x;
-                    prop_assert!(right || depth >= 8, "arrows point to the right in small pictures");
+                    prop_assert!(right || depth > COLUMNS, "small pictures go to the right");
                 }
             }
         }

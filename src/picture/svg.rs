@@ -10,7 +10,7 @@ use super::{
 /// Colours and fonts, for light and dark surroundings. States also differ by the border, not by
 /// colour alone.
 pub const STYLE: &str = "\
-.graph { --ink: #1b1f24; --soft: #57606a; --lane: #f3f5f8; --line: #8c959f;
+.graph { --ink: #1b1f24; --soft: #57606a; --lane: #f3f5f8; --line: #6e7781; --bad: #c62828;
   --none: #ffffff; --cached: #dcefe0; --ran: #dbe9fb; --failed: #fbdcd9; --source: #fdf3d5;
   font: 12px system-ui, sans-serif; }
 .graph text { fill: var(--ink); }
@@ -22,12 +22,12 @@ pub const STYLE: &str = "\
 .graph .source .box { fill: var(--source); }
 .graph .exec .box, .graph .ran .box { fill: var(--ran); stroke-width: 2.4; }
 .graph .file .box, .graph .cached .box { fill: var(--cached); }
-.graph .failed .box { fill: var(--failed); stroke: #c62828; stroke-width: 3; stroke-dasharray: 7 3; }
+.graph .failed .box { fill: var(--failed); stroke: var(--bad); stroke-width: 3; stroke-dasharray: 7 3; }
 .graph .stopped .box { stroke-dasharray: 2 3; }
 .graph .same .box { fill: var(--cached); stroke-dasharray: 9 3; }
 .graph a:focus .box, .graph a:hover .box { stroke: #0b57d0; stroke-width: 3.4; }
 @media (prefers-color-scheme: dark) {
-  .graph { --ink: #e6edf3; --soft: #9da7b1; --lane: #161b22; --line: #6e7681;
+  .graph { --ink: #e6edf3; --soft: #9da7b1; --lane: #161b22; --line: #8b949e; --bad: #ff7b72;
     --none: #22272e; --cached: #173a25; --ran: #16335c; --failed: #5a1a17; --source: #42350f; }
   .graph a:focus .box, .graph a:hover .box { stroke: #79b8ff; }
 }
