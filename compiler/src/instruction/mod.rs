@@ -140,7 +140,7 @@ pub struct Run {
     pub command: CommandLine,
     /// Heredocs that it opens.
     pub heredocs: Vec<Heredoc>,
-    /// The values of `--mount`, for [`parse_mount`] once variables are known; [`mount_from`] was
+    /// The values of `--mount`, for `parse_mount` once variables are known; `mount_from` was
     /// already checked.
     pub mounts: Vec<Word>,
     /// `--network`.

@@ -176,7 +176,7 @@ pub fn note_pulled(store: &Store, digest: &Digest) -> Result<(), ImageError> {
     Ok(store.put_image(&format!("{PULLED}{digest}"), digest)?)
 }
 
-/// Lets go of everything that [`note_pulled`] kept, for pruning. A [`sweep`] then frees the space.
+/// Lets go of everything that `note_pulled` kept, for pruning. A [`sweep`] then frees the space.
 pub fn forget_pulled(store: &Store) -> Result<(), ImageError> {
     for record in store.images()? {
         if record.name.starts_with(PULLED) {
