@@ -134,5 +134,4 @@ fn main_types_are_shared_between_threads_and_errors_go_anywhere() {
     error::<rbc_runtime::travel::CacheSpecError>();
     error::<rbc_runtime::travel::TravelError>();
     error::<rbc_runtime::tree::TreeError>();
-    error::<rbc_runtime::upkeep::LimitError>();
 }
