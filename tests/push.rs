@@ -105,6 +105,10 @@ fn outputs_say_what_is_pushed_and_how() {
     bench
         .rbc(&format!("build --pull -t x --build-context busybox=docker-image://{host}/c:1 c"))
         .fails(1, "not found");
+    bench.rbc(&format!("build -t {host}/d:1 -o type=image,name={host}/e:1,push=true c")).ok();
+    for name in ["d:1", "e:1"] {
+        assert_eq!(inspect(&format!("{host}/{name}"), true)["schemaVersion"], 2);
+    }
     bench.rbc("build --push c").fails(2, "a push needs a name");
 }
 

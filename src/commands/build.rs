@@ -129,7 +129,7 @@ fn check(flags: &BuildFlags) -> Outcome {
             )));
         }
     }
-    let outputs = outputs(flags);
+    let outputs = outputs(flags)?;
     check_pushes(&outputs, &names(flags)?)?;
     let is_image = |output: &OutputSpec| matches!(output.kind, OutputKind::Image(_));
     caches::check(flags, outputs.iter().any(is_image))?;
@@ -196,7 +196,7 @@ fn run_and_export(
     flags: &BuildFlags,
 ) -> Outcome {
     let &Outside { contexts, registry, agents, cancel } = outside;
-    let outputs = outputs(flags);
+    let outputs = outputs(flags)?;
     let attestations = Attestations::of(flags);
     for output in &outputs {
         output.check_holds(graph.targets.len(), attestations.are_wanted())?;
@@ -395,8 +395,9 @@ fn names(flags: &BuildFlags) -> Result<Vec<Reference>, Failure> {
         .collect()
 }
 
-/// What was asked for; an image in the local store if nothing was.
-fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
+/// What was asked for; an image in the local store if nothing was. An output with names of its own
+/// gets those of `-t` as well: whoever gives both wants both.
+fn outputs(flags: &BuildFlags) -> Result<Vec<OutputSpec>, Failure> {
     let mut outputs = flags.output.clone();
     if flags.push {
         let is_image = |output: &&mut OutputSpec| {
@@ -418,12 +419,18 @@ fn outputs(flags: &BuildFlags) -> Vec<OutputSpec> {
         output.recipe = Packing::None.into();
         outputs.push(output);
     }
+    let names = names(flags)?;
     for output in &mut outputs {
         for annotation in &flags.annotation {
             output.annotations.extend(annotation.0.iter().cloned());
         }
+        if !output.names.is_empty() {
+            let more: Vec<Reference> =
+                names.iter().filter(|name| !output.names.contains(name)).cloned().collect();
+            output.names.extend(more);
+        }
     }
-    outputs
+    Ok(outputs)
 }
 
 /// The blobs of the graph's base images, to be used as they came. Outputs that are no images need
