@@ -456,7 +456,10 @@ impl<'a> Executor<'a> {
         });
         if is_full {
             let root = self.store.root().display();
-            let _ = self.likely[at].set(format!("the disk with the state folder {root} is full"));
+            let _ = self.likely[at].set(format!(
+                "the disk with the state folder {root} is full; `rbc prune` removes what can be \
+                 made again, and --root or RBC_ROOT names a folder elsewhere"
+            ));
         }
     }
 
