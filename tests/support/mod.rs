@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 pub mod image;
+mod listener;
 pub mod output;
 pub mod proxy;
 pub mod registry;

@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    thread::JoinHandle,
 };
+
+use super::listener::Listener;
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +33,8 @@ type Plan = dyn Fn(usize, &str) -> Fault + Send + Sync;
 pub struct Proxy {
     /// `127.0.0.1:PORT`.
     pub host: String,
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
     log: Arc<Mutex<Vec<String>>>,
-    thread: Option<JoinHandle<()>>,
+    _listener: Listener,
 }
 
 impl Proxy {
@@ -44,44 +43,21 @@ impl Proxy {
         upstream: &str,
         plan: impl Fn(usize, &str) -> Fault + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let stop = Arc::new(AtomicBool::new(false));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let thread = {
-            let (stop, log, upstream) = (Arc::clone(&stop), Arc::clone(&log), upstream.to_owned());
-            let plan: Arc<Plan> = Arc::new(plan);
-            let number = Arc::new(AtomicUsize::new(0));
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    if stop.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let (plan, number) = (Arc::clone(&plan), Arc::clone(&number));
-                    let (upstream, log) = (upstream.clone(), Arc::clone(&log));
-                    std::thread::spawn(move || {
-                        // Broken connections are the purpose of this.
-                        let _ = serve(stream, &upstream, &*plan, &number, &log);
-                    });
-                }
+        let listener = {
+            let (log, upstream) = (Arc::clone(&log), upstream.to_owned());
+            let number = AtomicUsize::new(0);
+            Listener::start_parallel(move |stream| {
+                // Broken connections are the purpose of this.
+                let _ = serve(stream, &upstream, &plan, &number, &log);
             })
         };
-        Self { host: address.to_string(), address, stop, log, thread: Some(thread) }
+        Self { host: listener.address.to_string(), log, _listener: listener }
     }
 
     /// The first lines of the requests so far, each with what was done to it and its range.
     pub fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

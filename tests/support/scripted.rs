@@ -4,18 +4,14 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    net::TcpStream,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use serde_json::json;
 
-use super::image::sha256;
+use super::{image::sha256, listener::Listener};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -70,49 +66,26 @@ impl Reply {
 pub struct Scripted {
     /// `127.0.0.1:PORT`.
     pub host: String,
-    address: SocketAddr,
-    stop: Arc<AtomicBool>,
     log: Arc<Mutex<Vec<String>>>,
-    thread: Option<JoinHandle<()>>,
+    _listener: Listener,
 }
 
 impl Scripted {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let (stop, log) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let thread = {
-            let (stop, log) = (Arc::clone(&stop), Arc::clone(&log));
-            let answer = Arc::new(answer);
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    if stop.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                    std::thread::spawn(move || {
-                        // A client that goes away is its own business.
-                        let _ = serve(stream, &*answer, &log);
-                    });
-                }
+        let log = Arc::default();
+        let listener = {
+            let log = Arc::clone(&log);
+            Listener::start_parallel(move |stream| {
+                // A client that goes away is its own business.
+                let _ = serve(stream, &answer, &log);
             })
         };
-        Self { host: address.to_string(), address, stop, log, thread: Some(thread) }
+        Self { host: listener.address.to_string(), log, _listener: listener }
     }
 
     /// Method and path of the requests so far, with ` as WHO` behind those with credentials.
     pub fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Scripted {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

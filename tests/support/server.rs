@@ -3,14 +3,12 @@
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex},
 };
+
+use super::listener::Listener;
 
 /// An answer to GET.
 #[derive(Clone, Default)]
@@ -47,35 +45,25 @@ struct State {
 
 /// A running server; it ends when dropped.
 pub struct Server {
-    address: SocketAddr,
     state: Arc<Mutex<State>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 impl Server {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = {
-            let (state, stop) = (Arc::clone(&state), Arc::clone(&stop));
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    if stop.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    // A client that goes away is its own business.
-                    let _ = serve(stream, &state);
-                }
+        let listener = {
+            let state = Arc::clone(&state);
+            Listener::start(move |stream| {
+                // A client that goes away is its own business.
+                let _ = serve(stream, &state);
             })
         };
-        Self { address, state, stop, thread: Some(thread) }
+        Self { state, listener }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.listener.address)
     }
 
     pub fn set(&self, path: &str, answer: Answer) {
@@ -90,16 +78,6 @@ impl Server {
     /// The requests since the last call.
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().log)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

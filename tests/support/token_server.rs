@@ -4,20 +4,17 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::json;
 
 use super::{
+    listener::Listener,
     need,
     registry::{PASSWORD, USER},
 };
@@ -28,11 +25,9 @@ const SERVICE: &str = "test registry";
 const REFRESH: &str = "long-lived";
 
 pub struct TokenServer {
-    address: SocketAddr,
     dir: Arc<tempfile::TempDir>,
-    stop: Arc<AtomicBool>,
     log: Arc<Mutex<Vec<String>>>,
-    thread: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 impl TokenServer {
@@ -46,22 +41,15 @@ impl TokenServer {
             .output()
             .unwrap();
         assert!(status.status.success());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, log) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let thread = {
-            let (stop, log, dir) = (Arc::clone(&stop), Arc::clone(&log), Arc::clone(&dir));
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    if stop.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    // A client that goes away is its own business.
-                    let _ = serve(stream, dir.path().to_owned(), &log);
-                }
+        let log = Arc::default();
+        let listener = {
+            let (log, dir) = (Arc::clone(&log), Arc::clone(&dir));
+            Listener::start(move |stream| {
+                // A client that goes away is its own business.
+                let _ = serve(stream, dir.path().to_owned(), &log);
             })
         };
-        Self { address, dir, stop, log, thread: Some(thread) }
+        Self { dir, log, listener }
     }
 
     /// Lines for docker-registry's configuration.
@@ -69,7 +57,7 @@ impl TokenServer {
         format!(
             "auth:\n  token:\n    realm: http://{}/token\n    service: {SERVICE}\n    issuer: {ISSUER}\n\
              \x20   rootcertbundle: {}\n",
-            self.address,
+            self.listener.address,
             self.dir.path().join("cert.pem").display()
         )
     }
@@ -77,16 +65,6 @@ impl TokenServer {
     /// The scopes that were asked for so far, each with who asked.
     pub fn asked(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
-    }
-}
-
-impl Drop for TokenServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
