@@ -396,11 +396,6 @@ impl<'a> Executor<'a> {
             }
         };
         let result = sandbox::run(&run, &self.keepers, &mut output, self.options.cancel);
-        let out_of_memory = match cgroup.map(|group| group.had_too_little_memory()) {
-            Some(true) => OutOfMemory::InGroup,
-            _ if likely::oom_kills() > self.oom_kills => OutOfMemory::Somewhere,
-            _ => OutOfMemory::No,
-        };
         if self.store.is_limited() {
             mounts.measure(self.store)?;
         }
@@ -409,6 +404,11 @@ impl<'a> Executor<'a> {
             Ok(exit) => Ending::Exit(*exit),
             Err(sandbox::SandboxError::Cancelled) => return Err(BuildError::Cancelled),
             Err(error) => Ending::NotRun(error),
+        };
+        let out_of_memory = match cgroup.map(|group| group.had_too_little_memory()) {
+            Some(true) => OutOfMemory::InGroup,
+            _ if likely::oom_kills() > self.oom_kills => OutOfMemory::Somewhere,
+            _ => OutOfMemory::No,
         };
         if let Some(cause) = self.likely_cause(exec, (root, &new), log, &ending, out_of_memory) {
             let _ = self.likely[at].set(cause);
