@@ -14,7 +14,7 @@ use super::{
     Evicted, Why,
     evict::evict,
     inventory::{Inventory, Item, Measure},
-    prune::enough,
+    prune::{enough, victims},
     show_bytes,
 };
 use crate::store::{Result, Room, Store, StoreError};
@@ -85,9 +85,7 @@ impl Bound {
             return Ok(room);
         }
         let inventory = Inventory::take(store, Measure::Index)?;
-        let mut victims: Vec<&Item> =
-            inventory.items.iter().filter(|item| item.is_reclaimable() && item.counts()).collect();
-        victims.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
+        let victims = victims(&inventory, |item| item.is_reclaimable() && item.counts());
         let aim = self.max / 10 * KEEP_TENTHS;
         let mut rest = victims.as_slice();
         loop {

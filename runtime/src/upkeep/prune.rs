@@ -132,9 +132,7 @@ pub struct Pruned {
 pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
     let leftovers = if options.dry_run { 0 } else { store.remove_all_hidden()? };
     let inventory = Inventory::take(store, Measure::Disk)?;
-    let mut victims: Vec<&Item> =
-        inventory.items.iter().filter(|item| options.covers(item)).collect();
-    victims.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
+    let victims = victims(&inventory, |item| options.covers(item));
     let keep = options.budget.keep(inventory.total(), free_bytes(store)?);
     let mut pruned = Pruned { left: inventory.total(), freed: leftovers, ..Pruned::default() };
     let mut links = Links::of(&inventory);
@@ -161,6 +159,13 @@ pub fn prune(store: &Store, options: &PruneOptions) -> Result<Pruned> {
         rest = later;
     }
     Ok(pruned)
+}
+
+/// The things that `may_go`, those least worth keeping first.
+pub(super) fn victims(inventory: &Inventory, may_go: impl Fn(&Item) -> bool) -> Vec<&Item> {
+    let mut victims: Vec<&Item> = inventory.items.iter().filter(|item| may_go(item)).collect();
+    victims.sort_by(|a, b| (a.rank, &a.id).cmp(&(b.rank, &b.id)));
+    victims
 }
 
 /// Bytes that are free on the disk of the state folder, for ordinary users.
