@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -148,20 +149,21 @@ pub fn logs(store: &Store, args: &LogsArgs) -> Outcome {
     let record = builds.record(&builds.find_any(build.unwrap_or("~0"))?)?;
     let mut out = io::stdout().lock();
     let Some(step) = step else {
-        for step in record.steps.iter().filter(|step| step.log.is_some()) {
+        for step in &record.steps {
+            let Some(log) = log_path(&builds, &record, step) else { continue };
             let number = step.number.map(|number| format!("#{number} ")).unwrap_or_default();
             writeln!(out, "{number}{}", clean(&step.name))?;
-            copy(&builds, &record, step, &mut out)?;
-            end_line(&builds, &record, step, &mut out)?;
+            copy(&log, &mut out)?;
+            end_line(&log, &mut out)?;
         }
         return Ok(());
     };
     let step = find(&record, step)?;
-    if step.log.is_none() {
+    let Some(log) = log_path(&builds, &record, step) else {
         let name = clean(&step.name);
         return Err(anyhow::anyhow!("{name} ran no command in build {}", record.id).into());
-    }
-    copy(&builds, &record, step, &mut out)?;
+    };
+    copy(&log, &mut out)?;
     Ok(())
 }
 
@@ -192,15 +194,13 @@ fn find<'a>(record: &'a Record, wanted: &str) -> anyhow::Result<&'a StepRecord> 
     }
 }
 
-fn copy(
-    builds: &Builds<'_>,
-    record: &Record,
-    step: &StepRecord,
-    out: &mut (impl Write + IsTerminal),
-) -> anyhow::Result<()> {
-    let Some(name) = &step.log else { return Ok(()) };
-    let path = builds.log_dir(&record.id).join(name);
-    match File::open(&path) {
+/// Where the log of a step is, if it ran a command.
+fn log_path(builds: &Builds<'_>, record: &Record, step: &StepRecord) -> Option<PathBuf> {
+    Some(builds.log_dir(&record.id).join(step.log.as_ref()?))
+}
+
+fn copy(path: &Path, out: &mut (impl Write + IsTerminal)) -> anyhow::Result<()> {
+    match File::open(path) {
         // A step that prints nothing has no log.
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
@@ -213,15 +213,9 @@ fn copy(
 }
 
 /// Ends the last line of a log, so that what follows is not taken for a part of it.
-fn end_line(
-    builds: &Builds<'_>,
-    record: &Record,
-    step: &StepRecord,
-    out: &mut (impl Write + IsTerminal),
-) -> anyhow::Result<()> {
-    let Some(name) = &step.log else { return Ok(()) };
+fn end_line(path: &Path, out: &mut (impl Write + IsTerminal)) -> anyhow::Result<()> {
     let mut last = [b'\n'];
-    if let Ok(mut file) = File::open(builds.log_dir(&record.id).join(name))
+    if let Ok(mut file) = File::open(path)
         && file.seek(SeekFrom::End(-1)).is_ok()
     {
         file.read_exact(&mut last)?;

@@ -245,12 +245,8 @@ impl Workshop<'_> {
 }
 
 fn make_dir(dir: PathBuf) -> Result<PathBuf, SetupError> {
-    match fs::create_dir(&dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(e).context(|| format!("make {}", dir.display()))
-        }
-        _ => Ok(dir),
-    }
+    fs::create_dir_all(&dir).context(|| format!("make {}", dir.display()))?;
+    Ok(dir)
 }
 
 /// Makes the missing part of a path below `root` and opens it.

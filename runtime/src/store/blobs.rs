@@ -175,11 +175,17 @@ impl BlobWriter {
     /// [`StoreError::WrongDigest`] if it is not the `expected` one; nothing is kept then.
     /// [`StoreError::Full`] if there is a limit and no room can be made.
     pub fn finish(self, store: &Store, expected: Option<Digest>) -> Result<(Digest, u64)> {
-        let _room = store.make_room(self.size.next_multiple_of(BLOCK))?;
+        let _room = store.make_room(self.taken())?;
         self.publish(expected)
     }
 
+    /// Bytes that the blob takes on disk.
+    fn taken(&self) -> u64 {
+        self.size.next_multiple_of(BLOCK)
+    }
+
     fn publish(self, expected: Option<Digest>) -> Result<(Digest, u64)> {
+        let taken = self.taken();
         let actual = Digest::from_bytes(self.hash.finalize().into());
         if let Some(expected) = expected.filter(|expected| *expected != actual) {
             return Err(StoreError::WrongDigest { expected, actual });
@@ -187,7 +193,6 @@ impl BlobWriter {
         let place = self.dir.join(actual.hex());
         self.holds.hold(Held::Blob(&actual))?;
         self.file.persist(&place).map_err(|e| StoreError::io("cannot publish", &place)(e.error))?;
-        let taken = self.size.next_multiple_of(BLOCK);
         self.db.put_space(SpaceItem::Blob(&actual), "", taken)?;
         Ok((actual, self.size))
     }

@@ -53,12 +53,8 @@ impl Session {
 
     pub(super) fn steps_dir(&self) -> Result<PathBuf> {
         let path = self.path()?.join("steps");
-        match fs::create_dir(&path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                Err(StoreError::io("cannot create", &path)(e))
-            }
-            _ => Ok(path),
-        }
+        fs::create_dir_all(&path).map_err(StoreError::io("cannot create", &path))?;
+        Ok(path)
     }
 
     pub(super) fn tmp_dir(&self) -> Result<TmpDir> {
