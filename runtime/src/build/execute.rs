@@ -74,8 +74,8 @@ pub(super) struct Executor<'a> {
     oom_kills: Option<u64>,
     /// The first command that failed, if anybody wants to see it.
     failed: Mutex<Option<FailedCommand>>,
-    /// Processes for the commands to come.
-    keepers: sandbox::Keepers,
+    /// Has processes for the commands.
+    keeper: sandbox::Keeper,
     /// What remains of layers that are done: a few empty folders of overlayfs each. They go when the
     /// build ends, since ext4 is slow to make files where it has just removed some (it leaves the
     /// inodes of the last seconds alone and looks at each of them).
@@ -136,6 +136,13 @@ impl<'a> Executor<'a> {
         let commands = (plan.fates.iter().zip(graph.nodes.values()))
             .filter(|(fate, node)| **fate == Fate::Run && matches!(node.op, Op::Exec(_)))
             .count();
+        let keeper = sandbox::Keeper::new();
+        // If there is no such folder, the first command says why.
+        if commands > 0
+            && let Ok(shared) = store.steps_dir()
+        {
+            keeper.announce(commands, &shared);
+        }
         Self {
             store,
             graph,
@@ -145,7 +152,7 @@ impl<'a> Executor<'a> {
             likely,
             oom_kills: if commands > 0 { likely::oom_kills() } else { None },
             failed: Mutex::default(),
-            keepers: sandbox::Keepers::new(commands),
+            keeper,
             remains: Mutex::default(),
         }
     }
@@ -395,7 +402,7 @@ impl<'a> Executor<'a> {
                 self.options.events.event(Event::StepOutput { step, stream, data });
             }
         };
-        let result = sandbox::run(&run, &self.keepers, &mut output, self.options.cancel);
+        let result = sandbox::run(&run, &self.keeper, &mut output, self.options.cancel);
         if self.store.is_limited() {
             mounts.measure(self.store)?;
         }

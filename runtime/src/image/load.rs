@@ -3,15 +3,15 @@
 use std::{collections::HashMap, io::Read, path::PathBuf};
 
 use rayon::prelude::*;
-use rbc_ir::Digest;
+use rbc_ir::{Digest, Platform};
 use serde::Deserialize;
 
 use super::{
     ConfigFacts, Descriptor, ImageError, Layout, MAX_CONFIG, MAX_MANIFEST, Manifest, Reference,
     bundle::Bundle,
-    content, local,
+    content, describe, local,
     manifest::{ANNOTATION_NAME, ANNOTATION_REF},
-    media_type, store_manifest,
+    media_type, resolve, store_manifest, unpack,
 };
 use crate::{
     archive::{self, Compression},
@@ -47,8 +47,9 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-/// Puts all images of an archive into the store and gives them their names. Nothing gets a name
-/// unless every blob of every image was there and was what its digest says.
+/// Puts all images of an archive into the store, unpacks those that this machine runs, so that a
+/// build on one begins at once, and gives them their names. Nothing gets a name unless every blob of
+/// every image was there and was what its digest says.
 pub fn load(store: &Store, source: Source<'_>) -> Result<Vec<Loaded>, ImageError> {
     let bundle = match source {
         Source::Path(path) => Bundle::open(store, &path)?,
@@ -59,6 +60,9 @@ pub fn load(store: &Store, source: Source<'_>) -> Result<Vec<Loaded>, ImageError
         Err(bundle) => load_docker(store, &bundle)?,
     };
     for image in &loaded {
+        unpack_for_host(store, &image.digest)?;
+    }
+    for image in &loaded {
         if image.names.is_empty() {
             local::note_untagged(store, &image.digest)?;
         }
@@ -67,6 +71,17 @@ pub fn load(store: &Store, source: Source<'_>) -> Result<Vec<Loaded>, ImageError
         }
     }
     Ok(loaded)
+}
+
+/// Unpacks an image, of an index the one for this machine. If there is none, as an archive may hold
+/// some images of an index only, there is nothing to unpack before one is used.
+fn unpack_for_host(store: &Store, digest: &Digest) -> Result<(), ImageError> {
+    let root = describe(store, digest)?;
+    match resolve(store, &root, &Platform::host(), &digest.to_string()) {
+        Ok(found) => unpack(store, &found.descriptor.digest).map(drop),
+        Err(ImageError::NoPlatform { .. } | ImageError::MissingBlob { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn load_layout(store: &Store, layout: &Layout) -> Result<Vec<Loaded>, ImageError> {

@@ -145,15 +145,12 @@ pub(super) fn mount_sys(root: &OwnedFd, attributes: MountAttrFlags) -> Result<()
         }),
         made => made,
     };
-    sys.and_then(|sys| attach(sys, open_inside(root, "/sys")?))
-        .context(|| "mount /sys".to_owned())?;
-    mount_cgroup(root, attributes);
-    Ok(())
+    sys.and_then(|sys| attach(sys, open_inside(root, "/sys")?)).context(|| "mount /sys".to_owned())
 }
 
 /// Shows the step's own part of the cgroup hierarchy. Best effort: only where the machine uses
 /// the unified one and lets a namespace mount it.
-fn mount_cgroup(root: &OwnedFd, attributes: MountAttrFlags) {
+pub(super) fn mount_cgroup(root: &OwnedFd, attributes: MountAttrFlags) {
     if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         return;
     }

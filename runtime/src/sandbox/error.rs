@@ -39,9 +39,6 @@ pub enum SandboxError {
     /// The build was cancelled while the step ran.
     #[error("cancelled")]
     Cancelled,
-    /// The seccomp profile could not be compiled.
-    #[error("cannot compile the seccomp profile: {0}")]
-    Seccomp(String),
 }
 
 /// A failure inside the step's child; it travels to the parent as JSON.

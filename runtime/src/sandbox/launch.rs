@@ -1,19 +1,14 @@
-//! The parent's side of a step: gives it to a keeper, streams its output, waits or cancels.
+//! The parent's side of a step: gives it to a runner, streams its output, waits or cancels.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use rbc_ir::Security;
-
-use super::keeper::Keepers;
+use super::keeper::{Keeper, Runner, give_up, read_answer};
 use super::message::{self, Outcome, Task};
-use super::seccomp::{self, Ownership};
 use super::{Exit, SandboxError, Step, session};
 
 /// One of a command's two outputs.
@@ -65,7 +60,7 @@ impl AsFd for Cancel {
 /// [`enter`](super::enter).
 pub fn run(
     step: &Step,
-    keepers: &Keepers,
+    keeper: &Keeper,
     output: &mut dyn FnMut(Stream, &[u8]),
     cancel: &Cancel,
 ) -> Result<Exit, SandboxError> {
@@ -76,27 +71,14 @@ pub fn run(
         return Err(SandboxError::Confined);
     }
     let task = Task { step, single_uid: session::single_uid(), on_terminal: false };
-    let filters = filters_for(step)?;
-    let mut keeper = keepers.take()?;
-    message::send(&keeper.socket, &task, filters)?;
-    keepers.refill();
-    let drained = drain(&mut keeper.child, output, cancel);
-    let reaped = keeper.child.wait();
-    if drained.map_err(SandboxError::Start)? == Drained::Cancelled {
+    let runner = keeper.take(&step.shared)?;
+    message::send(&runner.socket, &task)?;
+    keeper.refill(&step.shared);
+    let (answer, cancelled) = drain(runner, output, cancel).map_err(SandboxError::Start)?;
+    if cancelled {
         return Err(SandboxError::Cancelled);
     }
-    reaped.map_err(SandboxError::Start)?;
-    killed_or(message::outcome(&keeper.socket))
-}
-
-/// The seccomp filters of a step.
-pub(super) fn filters_for(step: &Step) -> Result<&'static [Vec<u8>], SandboxError> {
-    Ok(match (step.exec.security, session::single_uid()) {
-        (Security::Sandbox, false) => seccomp::filters(Ownership::Real)?,
-        (Security::Sandbox, true) => seccomp::filters(Ownership::Pretended)?,
-        (Security::Insecure, true) => seccomp::ownership_filter()?,
-        (Security::Insecure, false) => &[],
-    })
+    killed_or(message::outcome(&answer))
 }
 
 /// What the child has answered.
@@ -108,35 +90,28 @@ pub(super) fn killed_or(outcome: Option<Outcome>) -> Result<Exit, SandboxError> 
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Drained {
-    Ended,
-    Cancelled,
-}
-
-/// Hands on output until both streams and the child have ended.
+/// Hands on output until both streams and the step have ended. Gives what was answered, and whether
+/// the step was cancelled.
 fn drain(
-    child: &mut Child,
+    runner: Runner,
     output: &mut dyn FnMut(Stream, &[u8]),
     cancel: &Cancel,
-) -> io::Result<Drained> {
-    let pid = Pid::from_child(child);
-    let ended = pidfd_open(pid, PidfdFlags::empty())?;
-    let mut stdout = child.stdout.take();
-    let mut stderr = child.stderr.take();
+) -> io::Result<(Vec<u8>, bool)> {
+    let Runner { socket, stdout, stderr } = runner;
+    let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
+    let mut answer = Vec::new();
     let mut running = true;
     let mut cancelled = false;
     let mut buffer = vec![0u8; 64 * 1024];
     while running || stdout.is_some() || stderr.is_some() {
-        // A negative descriptor has no safe type: watch the child twice where there is
-        // nothing else to watch, and ignore the copies.
-        let idle = ended.as_fd();
+        // A negative descriptor has no safe type: watch the handle for nothing where there is
+        // nothing to watch.
         let watch = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        let quiet = || PollFd::from_borrowed_fd(idle, PollFlags::empty());
+        let quiet = || PollFd::from_borrowed_fd(cancel.as_fd(), PollFlags::empty());
         let mut fds = [
             stdout.as_ref().map_or_else(quiet, |s| watch(s.as_fd())),
             stderr.as_ref().map_or_else(quiet, |s| watch(s.as_fd())),
-            if running { watch(idle) } else { quiet() },
+            if running { watch(socket.as_fd()) } else { quiet() },
             if cancelled { quiet() } else { watch(cancel.as_fd()) },
         ];
         match poll(&mut fds, None) {
@@ -150,15 +125,15 @@ fn drain(
         if ready[1] && pass_on(&mut stderr, &mut buffer, &mut |b| output(Stream::Stderr, b))? {
             stderr = None;
         }
-        if ready[2] {
+        if ready[2] && read_answer(&socket, &mut answer)? {
             running = false;
         }
         if ready[3] && !cancelled {
             cancelled = true;
-            child.kill()?;
+            give_up(&socket);
         }
     }
-    Ok(if cancelled { Drained::Cancelled } else { Drained::Ended })
+    Ok((answer, cancelled))
 }
 
 /// Reads once and hands on. Returns whether the stream has ended.

@@ -1,23 +1,25 @@
 //! Runs one command of a build in isolation.
 //!
-//! `main` calls [`init`] before anything else: in a process that was started as a step's child it
+//! `main` calls [`init`] before anything else: in a process that was started as a keeper it
 //! never returns. A command that runs steps then calls [`enter`] while it still has one thread,
 //! and [`run`] from as many threads as it likes.
 //!
-//! A step takes two processes. The *keeper* is this binary executed anew; it makes the pid
-//! namespace, forks and waits. The fork (pid 1 of the step) makes the other namespaces, puts the
-//! root together (`root`), gives up its privileges (`privilege`) and executes the command. The
-//! step's description and the outcome travel through a socket (`message`); until the description
-//! comes both can wait, so [`Keepers`] starts them while the step before still runs. Since mounts
-//! and processes live in namespaces of the keeper's fork, nothing outlives it; since both set a
-//! parent-death signal, nothing outlives rbc.
+//! A build has one [`Keeper`]: this binary executed anew, which forks the *runner* of each step into
+//! new namespaces and waits for it (`keep`). The runner, pid 1 of the step, puts the root together
+//! (`root`), gives up its privileges (`privilege`) and becomes the command. The step's description and
+//! the outcome travel through a socket (`message`); until the description comes, the runner can get
+//! ready (`kit`), so one is started while the step before still runs. Since mounts and processes live
+//! in namespaces of the runner, nothing outlives it; since it dies with the keeper, which ends when
+//! its socket to rbc does, nothing outlives rbc.
 
+mod bpf;
 mod cgroup;
-mod child;
 mod devices;
 mod error;
 mod identity;
+mod keep;
 mod keeper;
+mod kit;
 mod launch;
 mod message;
 mod mount;
@@ -26,6 +28,7 @@ mod points;
 mod privilege;
 mod program;
 mod root;
+mod runner;
 mod seccomp;
 mod session;
 mod terminal;
@@ -37,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::Cgroup;
 pub use error::{SandboxError, SetupError};
-pub use keeper::Keepers;
+pub use keeper::Keeper;
 pub use launch::{Cancel, Stream, run};
 pub use session::{Session, enter, is_rootless, single_uid};
 pub(crate) use terminal::run_on_terminal;
@@ -45,12 +48,11 @@ pub(crate) use terminal::run_on_terminal;
 /// The host name of a step that asks for none, as in BuildKit.
 pub const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 
-/// Takes over the process if it was started as a step's child. Must come first in `main`, before
+/// Takes over the process if it was started as a keeper. Must come first in `main`, before
 /// any thread is started.
 pub fn init() {
-    let mut args = std::env::args_os();
-    if args.next().is_some_and(|name| name == KEEPER_NAME) {
-        child::keep(&args.next().unwrap_or_default());
+    if std::env::args_os().next().is_some_and(|name| name == KEEPER_NAME) {
+        keep::keep();
     }
 }
 

@@ -2,6 +2,7 @@
 //! mount point is looked up once, safely inside its root, and never by name again.
 
 use std::ffi::CStr;
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,20 @@ pub(super) fn open_inside(root: impl AsFd, path: &str) -> rustix::io::Result<Own
             result => return result,
         }
     }
+}
+
+/// Makes a directory unless it is there.
+pub(super) fn make_dir(dir: PathBuf) -> Result<PathBuf, SetupError> {
+    fs::create_dir_all(&dir).context(|| format!("make {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Attaches a mount at a path of this namespace and opens it there.
+pub(super) fn attach_at(mount: OwnedFd, place: &Path) -> Result<OwnedFd, SetupError> {
+    let what = || format!("mount at {}", place.display());
+    let point = open_place(place).context(what)?;
+    attach(mount, point).context(what)?;
+    open_place(place).context(what)
 }
 
 /// A short name for an open place, for interfaces that take nothing else.

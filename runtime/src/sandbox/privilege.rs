@@ -149,23 +149,14 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Installs a compiled filter (see [`super::seccomp`]) for the process.
-pub(super) fn install(filter: &[u8]) -> Result<(), SetupError> {
-    let mut program: Vec<libc::sock_filter> = filter
-        .chunks_exact(8)
-        .map(|op| libc::sock_filter {
-            code: u16::from_ne_bytes([op[0], op[1]]),
-            jt: op[2],
-            jf: op[3],
-            k: u32::from_ne_bytes([op[4], op[5], op[6], op[7]]),
-        })
-        .collect();
+/// Installs a filter (see [`super::seccomp`]) for the process.
+pub(super) fn install(filter: &[libc::sock_filter]) -> Result<(), SetupError> {
     let header = libc::sock_fprog {
-        len: u16::try_from(program.len())
+        len: u16::try_from(filter.len())
             .map_err(|_| SetupError::Invalid("seccomp filter too long".to_owned()))?,
-        filter: program.as_mut_ptr(),
+        filter: filter.as_ptr().cast_mut(),
     };
-    // SAFETY: the header points to `program`, which outlives the call; the kernel copies and
+    // SAFETY: the header points to `filter`, which outlives the call; the kernel copies and
     // checks it.
     let status = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const header)

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rbc_ir::Security;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{fchdir, pivot_root};
 
 use super::error::{Context, SetupError};
+use super::kit::Kit;
 use super::mount::{
-    Depth, Overlay, attach, clone_tree, file_system, open_inside, open_place, restrict,
+    Depth, Overlay, attach, attach_at, clone_tree, file_system, make_dir, open_inside, open_place,
+    restrict,
 };
 use super::points::{self, PointKind};
 use super::{Access, DEFAULT_HOSTNAME, HostMount, HostSource, Step, devices, network};
@@ -32,20 +33,12 @@ struct MemoryFiles {
 }
 
 /// Builds the root of `step` and makes it the process's root directory.
-pub(super) fn enter(step: &Step) -> Result<(), SetupError> {
+pub(super) fn enter(step: &Step, kit: Kit) -> Result<(), SetupError> {
     let shop = Workshop { step };
     let root = shop.mount_layers()?;
-    devices::mount_proc(&root)?;
-    devices::mount_dev(&root, step.exec.shm_size)?;
-    let confined = step.exec.security == Security::Sandbox;
-    devices::mount_sys(
-        &root,
-        if confined { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() },
-    )?;
-    if confined {
-        devices::mask(&root)?;
-    }
-    let mut files = shop.memory_files()?;
+    let kit = kit.fit(&step.exec, &step.shared)?;
+    kit.install(&root)?;
+    let mut files = MemoryFiles { dir: kit.files, count: 0 };
     for mount in sorted(&step.mounts) {
         shop.mount(&root, mount, &mut files)?;
     }
@@ -115,14 +108,6 @@ impl Workshop<'_> {
 
     fn is_target(&self, path: &str) -> bool {
         self.step.mounts.iter().any(|m| m.target == path)
-    }
-
-    fn memory_files(&self) -> Result<MemoryFiles, SetupError> {
-        let dir = self.shared_dir("files")?;
-        let memory = file_system("tmpfs", &[("mode", "700")], MountAttrFlags::empty())
-            .context(|| "make a file system in memory".to_owned())?;
-        attach_at(memory, &dir)?;
-        Ok(MemoryFiles { dir, count: 0 })
     }
 
     /// Shows the step how to find hosts, unless it brings its own files.
@@ -244,11 +229,6 @@ impl Workshop<'_> {
     }
 }
 
-fn make_dir(dir: PathBuf) -> Result<PathBuf, SetupError> {
-    fs::create_dir_all(&dir).context(|| format!("make {}", dir.display()))?;
-    Ok(dir)
-}
-
 /// Makes the missing part of a path below `root` and opens it.
 fn make_inside(root: &OwnedFd, target: &str, kind: PointKind) -> rustix::io::Result<OwnedFd> {
     let mut dir = open_inside(root, "/")?;
@@ -307,13 +287,6 @@ impl MemoryFiles {
 fn repeat_root(from: impl AsFd, upper: &Path) -> Result<(), SetupError> {
     let upper = open_place(upper).context(|| format!("open {}", upper.display()))?;
     points::copy_attributes(from, &upper)
-}
-
-fn attach_at(mount: OwnedFd, place: &Path) -> Result<OwnedFd, SetupError> {
-    let what = || format!("mount at {}", place.display());
-    let point = open_place(place).context(what)?;
-    attach(mount, point).context(what)?;
-    open_place(place).context(what)
 }
 
 fn read_only(access: Access) -> MountAttrFlags {

@@ -1,117 +1,52 @@
 //! The system calls that a confined step may make: Docker's default profile for its default
-//! capabilities, compiled to BPF once per process and handed to every step's child as bytes.
+//! capabilities, compiled to BPF.
 //!
 //! Facts: moby/moby `profiles/seccomp/default.json`. All that is not listed fails with EPERM, and
 //! `clone3` with ENOSYS, since its flags are out of a filter's reach and libcs then use `clone`.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
+use rbc_ir::Security;
 
-use super::SandboxError;
+use super::bpf::{self, Answer, Condition, Instruction};
 
-/// Filters in the order in which they are installed; of equal answers the last one's counts.
-pub(super) type Filters = Vec<Vec<u8>>;
-
-/// What the filters have to provide for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ownership {
-    /// Changing owners works.
-    Real,
-    /// Only one user exists: changes of owner succeed without effect, so that package managers
-    /// get through.
-    Pretended,
-}
-
-/// The compiled filters of a confined step.
-pub(super) fn filters(ownership: Ownership) -> Result<&'static Filters, SandboxError> {
-    static REAL: OnceLock<Result<Filters, String>> = OnceLock::new();
-    static PRETENDED: OnceLock<Result<Filters, String>> = OnceLock::new();
-    let slot = match ownership {
-        Ownership::Real => &REAL,
-        Ownership::Pretended => &PRETENDED,
+/// The filter of a step, if it needs one. With `single_uid`, changes of owner succeed without effect,
+/// so that package managers get through.
+pub(super) fn filter(security: Security, single_uid: bool) -> Option<Vec<Instruction>> {
+    let (mut rules, otherwise) = match security {
+        Security::Sandbox => (confined(), Answer::Errno(libc::EPERM as u16)),
+        Security::Insecure => (BTreeMap::new(), Answer::Allow),
     };
-    slot.get_or_init(|| compile_all(ownership).map_err(|e| e.to_string()))
-        .as_ref()
-        .map_err(|e| SandboxError::Seccomp(e.clone()))
-}
-
-/// The filter that an unconfined step needs when owners are pretended.
-pub(super) fn ownership_filter() -> Result<&'static Filters, SandboxError> {
-    static FILTER: OnceLock<Result<Filters, String>> = OnceLock::new();
-    FILTER
-        .get_or_init(|| {
-            pretended().map(|f| vec![f]).map_err(|e: seccompiler::BackendError| e.to_string())
-        })
-        .as_ref()
-        .map_err(|e| SandboxError::Seccomp(e.clone()))
-}
-
-fn compile_all(ownership: Ownership) -> Result<Filters, seccompiler::BackendError> {
-    let mut all =
-        vec![compile(allowed()?, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)?];
-    all.push(compile(
-        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS as u32),
-    )?);
-    if ownership == Ownership::Pretended {
-        all.push(pretended()?);
+    if single_uid {
+        // Errno 0 skips the call and lets it return 0.
+        rules.extend(CHOWN.iter().map(|&nr| (number(nr), Answer::Errno(0))));
     }
-    Ok(all)
+    (!rules.is_empty()).then(|| bpf::compile(&rules, otherwise))
 }
 
-fn pretended() -> Result<Vec<u8>, seccompiler::BackendError> {
-    let calls = CHOWN.iter().map(|&nr| (nr, Vec::new())).collect();
-    // Errno 0 skips the call and lets it return 0.
-    compile(calls, SeccompAction::Allow, SeccompAction::Errno(0))
-}
-
-fn compile(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    listed: SeccompAction,
-) -> Result<Vec<u8>, seccompiler::BackendError> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let program: BpfProgram = SeccompFilter::new(rules, otherwise, listed, arch)?.try_into()?;
-    let mut bytes = Vec::with_capacity(program.len() * 8);
-    for op in &program {
-        bytes.extend_from_slice(&op.code.to_ne_bytes());
-        bytes.push(op.jt);
-        bytes.push(op.jf);
-        bytes.extend_from_slice(&op.k.to_ne_bytes());
-    }
-    Ok(bytes)
-}
-
-/// The allowed calls with the conditions under which they are.
-fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        COMMON.iter().chain(ARCH_ONLY).map(|&nr| (nr, Vec::new())).collect();
+/// The answers of a confined step to all calls that do not just fail.
+fn confined() -> BTreeMap<u32, Answer> {
+    let when = |condition| Answer::AllowIf(condition, libc::EPERM as u16);
+    let mut rules: BTreeMap<u32, Answer> =
+        COMMON.iter().chain(ARCH_ONLY).map(|&nr| (number(nr), Answer::Allow)).collect();
+    rules.insert(number(libc::SYS_clone3), Answer::Errno(libc::ENOSYS as u16));
     // New namespaces need CAP_SYS_ADMIN, which a confined step lacks.
-    rules.insert(libc::SYS_clone, vec![when(SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0)?]);
+    rules.insert(number(libc::SYS_clone), when(Condition::NoneOf(NAMESPACE_FLAGS)));
     // AF_VSOCK reaches the hypervisor past the network namespace.
-    rules.insert(libc::SYS_socket, vec![when(SeccompCmpOp::Ne, libc::AF_VSOCK as u64)?]);
-    // PER_LINUX, PER_LINUX32, UNAME26 alone and with the latter, and the query.
-    let personas = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-    rules.insert(
-        libc::SYS_personality,
-        personas.into_iter().map(|p| when(SeccompCmpOp::Eq, p)).collect::<Result<_, _>>()?,
-    );
-    Ok(rules)
+    rules.insert(number(libc::SYS_socket), when(Condition::Not(libc::AF_VSOCK as u32)));
+    rules.insert(number(libc::SYS_personality), when(Condition::Among(PERSONAS)));
+    rules
+}
+
+/// Call numbers are small; libc's type is that of `syscall`'s argument.
+const fn number(nr: libc::c_long) -> u32 {
+    nr as u32
 }
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
-const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
-
-fn when(op: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
-    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, value)?;
-    SeccompRule::new(vec![condition])
-}
+const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
+/// PER_LINUX, PER_LINUX32, UNAME26 alone and with the latter, and the query.
+const PERSONAS: &[u32] = &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 #[cfg(target_arch = "x86_64")]
 const CHOWN: &[i64] = &[libc::SYS_chown, libc::SYS_lchown, libc::SYS_fchown, libc::SYS_fchownat];
@@ -436,23 +371,55 @@ const ARCH_ONLY: &[i64] = &[];
 mod tests {
     use super::*;
 
-    #[test]
-    fn mounting_is_not_listed_and_reading_is() {
-        let rules = allowed().unwrap();
-        for nr in [libc::SYS_mount, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf] {
-            assert!(!rules.contains_key(&nr), "{nr}");
-        }
-        assert!(rules.contains_key(&libc::SYS_read));
-        assert_eq!(rules[&libc::SYS_personality].len(), 5);
+    const ALLOWED: u32 = libc::SECCOMP_RET_ALLOW;
+    const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+
+    fn answer(filter: &[Instruction], nr: libc::c_long, argument: u64) -> u32 {
+        bpf::tests::run(filter, number(nr), argument)
     }
 
     #[test]
-    fn filters_fit_the_kernel() {
-        for ownership in [Ownership::Real, Ownership::Pretended] {
-            for filter in filters(ownership).unwrap() {
-                assert_eq!(filter.len() % 8, 0);
-                assert!(filter.len() / 8 <= 4096);
-            }
+    fn a_confined_step_reads_and_does_not_mount() {
+        let filter = filter(Security::Sandbox, false).unwrap();
+        for nr in [libc::SYS_mount, libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf, 1000] {
+            assert_eq!(answer(&filter, nr, 0), REFUSED, "{nr}");
         }
+        for nr in COMMON.iter().chain(ARCH_ONLY) {
+            assert_eq!(answer(&filter, *nr, 0), ALLOWED, "{nr}");
+        }
+        assert_eq!(answer(&filter, libc::SYS_fchown, 0), ALLOWED);
+        let no_such_call = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        assert_eq!(answer(&filter, libc::SYS_clone3, 0), no_such_call);
+    }
+
+    #[test]
+    fn arguments_count_where_they_must() {
+        let filter = filter(Security::Sandbox, false).unwrap();
+        let cases = [
+            (libc::SYS_clone, libc::SIGCHLD as u64, ALLOWED),
+            (libc::SYS_clone, libc::CLONE_NEWUSER as u64, REFUSED),
+            (libc::SYS_clone, (libc::CLONE_NEWNS | libc::SIGCHLD) as u64, REFUSED),
+            (libc::SYS_socket, libc::AF_INET as u64, ALLOWED),
+            (libc::SYS_socket, libc::AF_VSOCK as u64, REFUSED),
+            (libc::SYS_personality, 0x8, ALLOWED),
+            (libc::SYS_personality, 0xffff_ffff, ALLOWED),
+            (libc::SYS_personality, 0x4_0000, REFUSED),
+        ];
+        for (nr, argument, expected) in cases {
+            assert_eq!(answer(&filter, nr, argument), expected, "{nr} {argument:#x}");
+            // The kernel looks at 32 bits of these.
+            assert_eq!(answer(&filter, nr, argument | 1 << 40), expected, "{nr} {argument:#x}");
+        }
+    }
+
+    #[test]
+    fn a_single_user_pretends_to_change_owners() {
+        for security in [Security::Sandbox, Security::Insecure] {
+            let filter = filter(security, true).unwrap();
+            assert_eq!(answer(&filter, libc::SYS_fchownat, 0), libc::SECCOMP_RET_ERRNO);
+        }
+        let insecure = filter(Security::Insecure, true).unwrap();
+        assert_eq!(answer(&insecure, libc::SYS_mount, 0), ALLOWED);
+        assert!(filter(Security::Insecure, false).is_none());
     }
 }

@@ -7,22 +7,23 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
-    process::Stdio,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
     io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open},
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
 
 use super::{
     Exit, SandboxError, Step,
-    keeper::Keeper,
-    launch::{filters_for, killed_or},
+    keeper::{Process, give_up, read_answer},
+    launch::killed_or,
     message::{self, Task},
     session,
 };
@@ -38,23 +39,26 @@ const END_OF_INPUT: u8 = 4;
 /// # Errors
 /// If the command cannot be run; [`SandboxError::Cancelled`] if it was given up.
 pub fn run_on_terminal(step: &Step, stopped: &dyn Fn() -> bool) -> Result<Exit, SandboxError> {
+    if session::without_namespaces() {
+        return Err(SandboxError::Confined);
+    }
     let (master, slave) = open_pty().map_err(SandboxError::Start)?;
     let task = Task { step, single_uid: session::single_uid(), on_terminal: true };
-    let other = slave.try_clone().map_err(SandboxError::Start)?;
-    let mut keeper = Keeper::start(Stdio::from(slave), Stdio::from(other))?;
-    message::send(&keeper.socket, &task, filters_for(step)?)?;
+    let keeper = Process::start().map_err(SandboxError::Start)?;
+    let socket = keeper.fork(&step.shared, &slave, &slave).map_err(SandboxError::Start)?;
+    drop(slave);
+    message::send(&socket, &task)?;
     let raw = RawMode::enter();
-    let ended = pidfd_open(Pid::from_child(&keeper.child), PidfdFlags::empty());
-    let carried = ended.map_err(io::Error::from).and_then(|ended| carry(&master, &ended, stopped));
+    let carried = carry(&master, &socket, stopped);
     drop(raw);
     if !matches!(carried, Ok(Carried::Ended)) {
-        // It fails only if the command has ended after all.
-        let _ = keeper.child.kill();
+        give_up(&socket);
     }
-    keeper.child.wait().map_err(SandboxError::Start)?;
+    let mut answer = Vec::new();
+    while !read_answer(&socket, &mut answer).map_err(SandboxError::Start)? {}
     match carried.map_err(SandboxError::Start)? {
         Carried::Stopped => Err(SandboxError::Cancelled),
-        Carried::Ended => killed_or(message::outcome(&keeper.socket)),
+        Carried::Ended => killed_or(message::outcome(&answer)),
     }
 }
 
@@ -64,7 +68,7 @@ enum Carried {
 }
 
 /// Carries bytes until the command has ended.
-fn carry(master: &File, ended: &OwnedFd, stopped: &dyn Fn() -> bool) -> io::Result<Carried> {
+fn carry(master: &File, ended: &UnixStream, stopped: &dyn Fn() -> bool) -> io::Result<Carried> {
     let stdin = io::stdin();
     let mut has_input = true;
     let mut buffer = [0; 4096];

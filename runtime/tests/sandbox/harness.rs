@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rbc_ir::{Exec, Network, Security};
-use rbc_runtime::sandbox::{self, Cancel, Exit, HostMount, Keepers, SandboxError, Step, Stream};
+use rbc_runtime::sandbox::{self, Cancel, Exit, HostMount, Keeper, SandboxError, Step, Stream};
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -198,8 +198,9 @@ pub fn try_run(step: &Step) -> Result<Ran, SandboxError> {
         Stream::Stderr => stderr.extend_from_slice(bytes),
     };
     // Another one gets ready and is never used.
-    let keepers = Keepers::new(2);
-    let exit = sandbox::run(step, &keepers, &mut output, &Cancel::new()?)?;
+    let keeper = Keeper::new();
+    keeper.announce(2, &step.shared);
+    let exit = sandbox::run(step, &keeper, &mut output, &Cancel::new()?)?;
     Ok(Ran {
         exit,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rbc_ir::{ExtraHost, Network, Security, Ulimit};
 use rbc_runtime::sandbox::{
-    self, Access, Cancel, Exit, HostMount, HostSource, Keepers, SandboxError, Step,
+    self, Access, Cancel, Exit, HostMount, HostSource, Keeper, SandboxError, Step,
 };
 
 use crate::harness::{Base, Test, exec, names, run, try_run};
@@ -453,7 +453,7 @@ fn cancelling(base: &Base) {
         let handle = cancel.clone();
         let running = scope.spawn(move || {
             let mut output = |_, _: &[u8]| marker.store(true, Ordering::Release);
-            sandbox::run(&step, &Keepers::new(1), &mut output, &handle)
+            sandbox::run(&step, &Keeper::new(), &mut output, &handle)
         });
         while !seen.load(Ordering::Acquire) && !running.is_finished() {
             std::thread::sleep(Duration::from_millis(5));
@@ -497,9 +497,9 @@ fn killed_parent_leaves_nothing(base: &Base) {
         assert!(Instant::now() < deadline, "the step did not start");
         std::thread::sleep(Duration::from_millis(5));
     }
-    // One of the step, and two processes that wait for the next.
+    // The keeper, and a runner that waits for the next step.
     let keeper = format!("rbc-step\0{}\0", victim.id());
-    while running(&keeper).len() != 3 {
+    while running(&keeper).len() != 2 {
         assert!(Instant::now() < deadline, "there are {:?}", running(&keeper));
         std::thread::sleep(Duration::from_millis(5));
     }

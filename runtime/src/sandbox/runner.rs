@@ -1,13 +1,14 @@
-//! The step's child: the keeper that waits, and the process that becomes the command.
+//! A runner: the first process of a step (pid 1 of its pid namespace), which becomes the command.
 //!
-//! Both have a single thread, so that everything is allowed between fork and exec. Neither prints:
-//! failures travel through the socket. Neither needs to know the step to get ready, so they can be
+//! It has a single thread, so that everything is allowed between fork and exec. It does not print:
+//! failures travel through the socket. Much of what it does needs no knowledge of the step, so it is
 //! started before there is one.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{PipeReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,61 +24,11 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::error::{Context, SetupError};
 use super::identity::{self, Identity};
-use super::message::{self, Outcome};
-use super::{Exit, Step, cgroup, network, privilege, program, root, terminal};
+use super::kit::{Kit, KitKind};
+use super::{Step, cgroup, message, network, privilege, program, root, seccomp, terminal};
 
 /// More than any account file of an image; what is longer is not read.
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
-
-/// Acts as the keeper of `parent`: makes the process that becomes the command, waits for it, tells
-/// how it ended and ends as well.
-pub(super) fn keep(parent: &OsStr) -> ! {
-    let Some(socket) = take_socket() else {
-        // Not started by `run`.
-        eprintln!("rbc: no step to run");
-        std::process::exit(2);
-    };
-    if let Err(error) = keep_step(parent, &socket) {
-        message::answer(&socket, &Outcome::Failed(error));
-    }
-    std::process::exit(0);
-}
-
-/// Moves the socket away from standard input, where the command would inherit it.
-fn take_socket() -> Option<UnixStream> {
-    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).ok()?;
-    let null = File::open("/dev/null").ok()?;
-    rustix::stdio::dup2_stdin(null).ok()?;
-    Some(UnixStream::from(socket))
-}
-
-fn keep_step(parent: &OsStr, socket: &UnixStream) -> Result<(), SetupError> {
-    die_with_parent()?;
-    let alive = rustix::process::getppid().map(|p| p.as_raw_nonzero().to_string());
-    if alive.as_deref().map(OsStr::new) != Some(parent) {
-        // It died before the signal was asked for.
-        std::process::exit(0);
-    }
-    unshare(UnshareFlags::NEWPID).context(|| "unshare the pid namespace".to_owned())?;
-    let (alive, keeper_alive) = io::pipe().context(|| "pipe".to_owned())?;
-    // SAFETY: the process has one thread, so the child may go on as an ordinary process.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()).context(|| "fork".to_owned()),
-        0 => {
-            drop(keeper_alive);
-            let Err(error) = become_command(socket, &alive.into());
-            message::answer(socket, &Outcome::Failed(error));
-            // SAFETY: `_exit` only ends the process.
-            unsafe { libc::_exit(127) }
-        }
-        command => {
-            let exit = wait_for(command)?;
-            // If it has failed before the command was there, it has told so already.
-            message::answer(socket, &Outcome::Ended(exit));
-            Ok(())
-        }
-    }
-}
 
 fn die_with_parent() -> Result<(), SetupError> {
     set_parent_process_death_signal(Some(Signal::KILL))
@@ -89,39 +40,21 @@ fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     unsafe { unshare_unsafe(flags) }
 }
 
-fn wait_for(pid: libc::pid_t) -> Result<Exit, SetupError> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` outlives the call; the pid is our own child's.
-        if unsafe { libc::waitpid(pid, &mut status, 0) } == pid {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error).context(|| "wait for the command".to_owned());
-        }
-    }
-    Ok(if libc::WIFSIGNALED(status) {
-        Exit::Signal(libc::WTERMSIG(status))
-    } else {
-        Exit::Code(libc::WEXITSTATUS(status))
-    })
-}
-
-/// Gets ready as pid 1 of the step, waits for the task and executes the command.
-fn become_command(
+/// Gets ready as pid 1 of a step, waits for the task and executes the command. Ends the process if
+/// nobody is there any more to do it for.
+pub(super) fn become_command(
     socket: &UnixStream,
-    keeper_alive: &OwnedFd,
-) -> Result<std::convert::Infallible, SetupError> {
+    keeper_alive: &PipeReader,
+    shared: &Path,
+) -> Result<Infallible, SetupError> {
     die_with_keeper(keeper_alive)?;
     // The command must not read the task through /proc/1.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .context(|| "protect the memory".to_owned())?;
     setsid().context(|| "start a session".to_owned())?;
     umask(Mode::from_raw_mode(0o022));
-    unshare(UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
-        .context(|| "unshare the step's namespaces".to_owned())?;
-    let Some((task, filters)) = message::receive(socket) else {
+    let kit = Kit::make(shared, KitKind::USUAL)?;
+    let Some(task) = message::receive(socket) else {
         // There is nothing to do, or nobody to do it for.
         std::process::exit(0);
     };
@@ -133,7 +66,7 @@ fn become_command(
     enter_namespaces(exec.network)?;
     sethostname(root::hostname(&exec.hostname).as_bytes())
         .context(|| "set the host name".to_owned())?;
-    root::enter(&task.step)?;
+    root::enter(&task.step, kit)?;
     privilege::limit(&exec.ulimits)?;
     let identity = look_up(&exec.user)?;
     let env = environment(&task.step, &identity);
@@ -143,8 +76,8 @@ fn become_command(
         let null = File::open("/dev/null").context(|| "open /dev/null".to_owned())?;
         rustix::stdio::dup2_stdin(null).context(|| "redirect standard input".to_owned())?;
     }
-    for filter in &filters {
-        privilege::install(filter)?;
+    if let Some(filter) = seccomp::filter(exec.security, task.single_uid) {
+        privilege::install(&filter)?;
     }
     privilege::drop_to(&identity, exec.security, task.single_uid)?;
     die_with_keeper(keeper_alive)?;
@@ -159,7 +92,7 @@ fn become_command(
 
 /// Asks to be killed with the keeper and makes sure that it still lives: the end of the pipe that
 /// it holds says otherwise.
-fn die_with_keeper(keeper_alive: &OwnedFd) -> Result<(), SetupError> {
+fn die_with_keeper(keeper_alive: &PipeReader) -> Result<(), SetupError> {
     die_with_parent()?;
     let mut fds = [PollFd::from_borrowed_fd(keeper_alive.as_fd(), PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -238,7 +171,7 @@ fn make_cwd(cwd: &str, identity: &Identity, single_uid: bool) -> Result<(), Setu
     Ok(())
 }
 
-fn execute(args: &[String], env: &[String]) -> Result<std::convert::Infallible, SetupError> {
+fn execute(args: &[String], env: &[String]) -> Result<Infallible, SetupError> {
     let Some(name) = args.first() else {
         return Err(SetupError::Invalid("no command to run".to_owned()));
     };
