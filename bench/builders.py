@@ -72,8 +72,6 @@ class Rbc(Builder):
     def reset(self, base):
         self.env["RBC_ROOT"] = str(self.new_state())
         self.run([self.program, "load", "--input", str(base)])
-        # The others unpack an image when they load it, rbc when it is first used.
-        self.run([self.program, "create", "busybox"])
 
     def build(self, context, export=None, registry=None):
         output = ["-t", "bench:latest"]

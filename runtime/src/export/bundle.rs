@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read, Write},
+    panic,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use rbc_ir::Digest;
@@ -17,7 +20,7 @@ use crate::{
         ANNOTATION_CREATED, ANNOTATION_NAME, ANNOTATION_REF, Descriptor, Index, Reference,
         media_type,
     },
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// Files of an OCI layout, and of a Docker archive if asked for.
@@ -290,7 +293,7 @@ impl Content<'_> {
         }
     }
 
-    /// Copies the content; a blob's digest is checked on the way.
+    /// Copies the content. A blob's digest is checked meanwhile, by another thread if it is large.
     fn copy_to(
         &self,
         store: &Store,
@@ -305,28 +308,63 @@ impl Content<'_> {
             }
             Self::Blob(digest, size) => (digest, *size),
         };
-        let path = store.blobs().path(digest);
-        let mut input = store.blobs().open(digest)?.take(size);
-        let mut hash = sha2::Sha256::new();
-        let mut buffer = vec![0; 256 << 10];
-        let mut copied = 0;
-        loop {
-            match input.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    hash.update(&buffer[..n]);
-                    out.write_all(&buffer[..n]).map_err(failed)?;
-                    copied += n as u64;
-                    moved(n as u64)?;
+        let failed_already = AtomicBool::new(false);
+        let check = || -> Result<(), ExportError> {
+            let mut hash = sha2::Sha256::new();
+            let hashed = each_piece(store, digest, size, &mut |piece| {
+                hash.update(piece);
+                match failed_already.load(Ordering::Relaxed) {
+                    true => Err(ExportError::Stopped),
+                    false => Ok(()),
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(crate::store::StoreError::io("cannot read", &path)(e).into()),
+            })?;
+            match Digest::from_bytes(hash.finalize().into()) {
+                got if got == *digest && hashed == size => Ok(()),
+                got => Err(ExportError::Damaged { want: *digest, got }),
             }
+        };
+        let mut copy = || {
+            each_piece(store, digest, size, &mut |piece| {
+                out.write_all(piece).map_err(failed)?;
+                moved(piece.len() as u64)
+            })
+        };
+        if size < LARGE {
+            return check().and_then(|()| copy().map(drop));
         }
-        let got = Digest::from_bytes(hash.finalize().into());
-        if got != *digest || copied != size {
-            return Err(ExportError::Damaged { want: *digest, got });
+        thread::scope(|scope| {
+            let checked = scope.spawn(check);
+            let copied = copy();
+            failed_already.store(copied.is_err(), Ordering::Relaxed);
+            let checked = checked.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            copied.and(checked)
+        })
+    }
+}
+
+/// Blobs from this size on are copied by one thread and checked by another.
+const LARGE: u64 = 1 << 20;
+
+/// Reads a blob, but no more than `size` bytes. Gives how many there were.
+fn each_piece(
+    store: &Store,
+    digest: &Digest,
+    size: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), ExportError>,
+) -> Result<u64, ExportError> {
+    let path = store.blobs().path(digest);
+    let mut input = store.blobs().open(digest)?.take(size);
+    let mut buffer = vec![0; 256 << 10];
+    let mut read = 0;
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok(read),
+            Ok(n) => {
+                take(&buffer[..n])?;
+                read += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(StoreError::io("cannot read", &path)(e).into()),
         }
-        Ok(())
     }
 }

@@ -254,19 +254,28 @@ fn images_from_scratch_may_have_no_layer() {
 #[test]
 fn layers_that_are_not_what_the_config_says_are_refused() {
     let place = Place::new();
-    let mut layout = LayoutDir::new(place.path("layout"));
     let layer = tar_of(&[("file", b"content")]);
     let host = Platform::host().to_string();
-    let wrong =
-        layout.image_with(&host, std::slice::from_ref(&layer), &[Digest::of(b"else").to_string()]);
-    let too_few = layout.image_with(&host, &[layer], &[]);
-    layout.list(wrong.clone(), Some("docker.io/library/wrong:1"));
-    layout.list(too_few.clone(), Some("docker.io/library/few:1"));
-    image::load(&place.store, Source::Path(layout.path)).expect("load");
-    let error = image::unpack(&place.store, &wrong.digest).expect_err("wrong diff ID").to_string();
-    assert!(error.contains("but the image config says"), "{error}");
-    let error = image::unpack(&place.store, &too_few.digest).expect_err("too few").to_string();
-    assert!(error.contains("lists 1 layers, but its config has 0 diff IDs"), "{error}");
+    let else_id = Digest::of(b"else").to_string();
+    let cases = [
+        (vec![else_id], "but the image config says"),
+        (Vec::new(), "lists 1 layers, but its config has 0 diff IDs"),
+    ];
+    for (number, (diff_ids, expected)) in cases.into_iter().enumerate() {
+        let mut layout = LayoutDir::new(place.path(&format!("layout-{number}")));
+        let image = layout.image_with(&host, std::slice::from_ref(&layer), &diff_ids);
+        layout.list(image, Some("docker.io/library/wrong:1"));
+        let error = image::load(&place.store, Source::Path(layout.path)).expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(image::find(&place.store, "wrong:1").is_err(), "it has a name");
+    }
+}
+
+/// Removes what was unpacked of an image.
+fn drop_layers(store: &Store, manifest: &Digest) {
+    for layer in image::layers_of(store, manifest).expect("layers") {
+        fs::remove_dir_all(store.layer_dir(&layer.id)).expect("an unpacked layer");
+    }
 }
 
 #[test]
@@ -281,6 +290,7 @@ fn damaged_blobs_in_the_store_are_found_when_unpacked() {
     let last = data.len() - 6;
     data[last] ^= 1;
     fs::write(&blob, data).expect("write");
+    drop_layers(&place.store, &manifest);
     let error = image::unpack(&place.store, &manifest).expect_err("damaged").to_string();
     assert!(error.contains("is damaged: its content has the digest"), "{error}");
     assert!(!place.store.has_layer(&layers[0].id));
@@ -294,6 +304,7 @@ fn several_threads_and_stores_unpack_at_once() {
     let place = Place::new();
     let layout = LayoutDir::sample(place.path("layout"), "docker.io/library/sample:1");
     let loaded = image::load(&place.store, Source::Path(layout.path)).expect("load");
+    drop_layers(&place.store, &loaded[0].digest);
     let root = place.store.root().to_owned();
     let results: Vec<Vec<LayerId>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6)
