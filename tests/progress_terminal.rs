@@ -171,7 +171,8 @@ fn more_steps_than_rows_fit_and_control_c_ends_them() {
     assert!(screen.contains("stopped after"), "{screen}");
     assert!(screen.contains("error: cancelled\n"), "{screen}");
     assert!(!screen.contains("running"), "{screen}");
-    assert!(screen.matches("■").count() >= 15, "{screen}");
+    // How many are left on the screen depends on how many ended between two drawings.
+    assert!(screen.matches("■").count() >= 10, "{screen}");
 }
 
 #[test]
