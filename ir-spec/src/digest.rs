@@ -121,38 +121,61 @@ impl<'de> Deserialize<'de> for Digest {
 /// Builds a digest from parts. Each variable-length part is preceded by its length, so that no two
 /// sequences of parts give the same input to the hash.
 #[derive(Clone)]
-pub struct Hasher(sha2::Sha256);
+pub struct Hasher {
+    sha: sha2::Sha256,
+    /// What is not hashed yet. Many small parts are hashed much faster together.
+    pending: Vec<u8>,
+}
+
+/// As many bytes are collected before they are hashed.
+const MAX_PENDING: usize = 4096;
 
 impl Hasher {
     /// A hasher for one purpose; `domain` keeps digests of different purposes apart.
     pub fn new(domain: &str) -> Self {
-        let mut hasher = Self(sha2::Sha256::new());
+        let mut hasher = Self { sha: sha2::Sha256::new(), pending: Vec::new() };
         hasher.part(domain.as_bytes());
         hasher
     }
 
     /// Adds a part of any length.
     pub fn part(&mut self, data: &[u8]) -> &mut Self {
-        self.0.update((data.len() as u64).to_le_bytes());
-        self.0.update(data);
-        self
+        self.number(data.len() as u64).add(data)
+    }
+
+    /// Adds as one part what the pieces make together.
+    pub fn part_of(&mut self, pieces: &[&[u8]]) -> &mut Self {
+        self.number(pieces.iter().map(|piece| piece.len() as u64).sum());
+        pieces.iter().fold(self, |hasher, piece| hasher.add(piece))
     }
 
     /// Adds a number.
     pub fn number(&mut self, value: u64) -> &mut Self {
-        self.0.update(value.to_le_bytes());
-        self
+        self.add(&value.to_le_bytes())
     }
 
     /// Adds another digest.
     pub fn digest(&mut self, digest: &Digest) -> &mut Self {
-        self.0.update(digest.0);
-        self
+        self.add(&digest.0)
     }
 
     /// The digest of all parts.
-    pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+    pub fn finish(mut self) -> Digest {
+        self.sha.update(&self.pending);
+        Digest(self.sha.finalize().into())
+    }
+
+    fn add(&mut self, data: &[u8]) -> &mut Self {
+        if self.pending.len() + data.len() > MAX_PENDING {
+            self.sha.update(&self.pending);
+            self.pending.clear();
+        }
+        if data.len() > MAX_PENDING {
+            self.sha.update(data);
+        } else {
+            self.pending.extend_from_slice(data);
+        }
+        self
     }
 }
 
