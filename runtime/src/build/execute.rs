@@ -112,7 +112,7 @@ impl NewLayer {
 
     /// Finishes the folder.
     fn commit(&self) -> Result<layer::Size, BuildError> {
-        Ok(layer::commit(&self.upper(), &self.started)?)
+        Ok(on_cpu_pool(|| layer::commit(&self.upper(), &self.started))?)
     }
 }
 

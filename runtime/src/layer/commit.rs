@@ -4,8 +4,10 @@ use std::{
     fs,
     os::unix::fs::{DirEntryExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
 
 use serde::{Deserialize, Serialize};
@@ -53,32 +55,22 @@ pub struct Size {
 /// Marks everything in `upper` that is newer than the start of the step as made by the build (see
 /// [`MADE_NSEC`]) and removes what overlayfs leaves behind. Older files are not touched: they may
 /// be hard links into other layers. Gives what the layer holds.
+///
+/// On a thread of a pool, folders are looked at in parallel.
 pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
-    let mut size = Size::default();
-    let mut usage = Usage::default();
-    let mut pending: Vec<PathBuf> = vec![upper.to_owned()];
-    while let Some(folder) = pending.pop() {
-        for entry in fs::read_dir(&folder).map_err(LayerError::io(&folder))? {
-            let entry = entry.map_err(LayerError::io(&folder))?;
-            let path = entry.path();
-            let facts = entry.metadata().map_err(LayerError::io(&path))?;
-            debug_assert_eq!(facts.ino(), entry.ino());
-            size.files += 1;
-            usage.add(&facts);
-            if facts.is_file() {
-                size.bytes += facts.len();
-            }
-            if facts.is_dir() {
-                pending.push(path.clone());
-            }
-            let time = (facts.mtime(), facts.mtime_nsec());
-            let new = time >= (started.seconds, started.nanos);
-            if new && time.1 != i64::from(MADE_NSEC) {
-                mark(&path, facts.mtime())?;
-            }
-            if facts.is_dir() || (facts.is_file() && facts.nlink() == 1) || new {
-                strip(&path)?;
-            }
+    let totals = Mutex::default();
+    let mut level: Vec<PathBuf> = vec![upper.to_owned()];
+    while !level.is_empty() {
+        let finish = |folder: PathBuf| finish_entries(&folder, started, &totals);
+        let below: Vec<Result<Vec<PathBuf>, LayerError>> =
+            if level.len() > 1 && rayon::current_thread_index().is_some() {
+                level.into_par_iter().map(finish).collect()
+            } else {
+                level.into_iter().map(finish).collect()
+            };
+        level = Vec::new();
+        for folders in below {
+            level.extend(folders?);
         }
     }
     // The root as well: no tar has it, but layers are compared by it.
@@ -88,8 +80,45 @@ pub fn commit(upper: &Path, started: &Started) -> Result<Size, LayerError> {
         mark(upper, facts.mtime())?;
     }
     strip(upper)?;
-    size.own = usage.own();
-    Ok(size)
+    let Totals { size, usage } = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Size { own: usage.own(), ..size })
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Totals {
+    size: Size,
+    usage: Usage,
+}
+
+/// Marks and strips what is in a folder, adds it to `totals`, and gives the folders in it.
+fn finish_entries(
+    folder: &Path,
+    started: &Started,
+    totals: &Mutex<Totals>,
+) -> Result<Vec<PathBuf>, LayerError> {
+    let mut below = Vec::new();
+    for entry in fs::read_dir(folder).map_err(LayerError::io(folder))? {
+        let entry = entry.map_err(LayerError::io(folder))?;
+        let facts = entry.metadata().map_err(LayerError::io(&entry.path()))?;
+        debug_assert_eq!(facts.ino(), entry.ino());
+        let time = (facts.mtime(), facts.mtime_nsec());
+        let new = time >= (started.seconds, started.nanos);
+        if new && time.1 != i64::from(MADE_NSEC) {
+            mark(&entry.path(), facts.mtime())?;
+        }
+        if facts.is_dir() || (facts.is_file() && facts.nlink() == 1) || new {
+            strip(&entry.path())?;
+        }
+        if facts.is_dir() {
+            below.push(entry.path());
+        }
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.size.files += 1;
+        totals.size.bytes += if facts.is_file() { facts.len() } else { 0 };
+        totals.usage.add(&facts);
+    }
+    Ok(below)
 }
 
 fn mark(path: &Path, seconds: i64) -> Result<(), LayerError> {
