@@ -117,6 +117,13 @@ impl Contexts {
         self.held.push(dir);
     }
 
+    /// For the end of a process: removes what was held, and leaves the memory to the system, which
+    /// takes all of it back at once.
+    pub fn leave(mut self) {
+        self.held.clear();
+        std::mem::forget(self);
+    }
+
     /// The folder of a context.
     pub fn path(&self, name: &str) -> Option<&Path> {
         self.contexts.get(name).map(|context| context.path.as_path())
@@ -140,11 +147,12 @@ impl Contexts {
             return Ok(*known);
         }
         let open = self.open(name)?;
-        let (digest, parts) =
-            on_cpu_pool(|| selection_listing(&open.tree, selection, &open.index))?;
+        let list = || selection_listing(&open.tree, selection, &open.index);
+        // The index is not needed before the folders are read.
+        let (digest, parts) = on_cpu_pool(|| rayon::join(|| open.index.read(), list).1)?;
         self.checked().insert(key, digest);
         let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries: usize = parts.iter().map(|part| part.items.len()).sum();
+        let entries: usize = parts.iter().map(SelectedPart::len).sum();
         if listings.entries + entries <= MAX_LISTED {
             listings.entries += entries;
             listings.parts.insert(digest, Arc::new(parts));

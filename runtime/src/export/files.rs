@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{ExportError, statements::StatementFile};
@@ -73,7 +74,7 @@ pub(super) fn each(
     visit: &mut dyn FnMut(&Path, &Entry) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let list = |folder: &Path| -> Result<Vec<(OsString, Entry)>, ExportError> {
-        let mut entries = tree.read_dir(folder)?;
+        let mut entries = Arc::unwrap_or_clone(tree.read_dir(folder)?);
         entries.reverse();
         Ok(entries)
     };

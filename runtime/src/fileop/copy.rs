@@ -147,13 +147,9 @@ impl Copier<'_> {
         dest: &Path,
         filter: &Filter,
     ) -> Result<(), FileOpError> {
-        for item in walk(self.source, &one.path, &one.entry, filter)? {
-            let is_top = item.path.as_os_str().is_empty();
-            let (from, to) = if is_top {
-                (one.path.clone(), dest.to_owned())
-            } else {
-                (one.path.join(&item.path), dest.join(&item.path))
-            };
+        for item in walk(self.source, &one.path, &one.entry, filter)?.iter() {
+            let is_top = item.is_start();
+            let (from, to) = (item.path_from(&one.path), item.path_from(dest));
             match item.entry.kind {
                 Kind::Dir if is_top => {
                     if !target.lookup(&to)?.is_some_and(|entry| entry.is_dir()) {
@@ -172,7 +168,7 @@ impl Copier<'_> {
         target: &mut Target<'_>,
         from: &Path,
         to: &Path,
-        item: &WalkItem,
+        item: &WalkItem<'_>,
     ) -> Result<(), FileOpError> {
         match self.in_the_way(target, to)? {
             Some(entry) if !entry.is_dir() => {
@@ -188,8 +184,8 @@ impl Copier<'_> {
                 self.fresh.insert(to.to_owned());
             }
         }
-        let xattrs = self.source.xattrs(from, &item.entry)?;
-        target.set_dir_facts(to, &self.facts(&item.entry), &xattrs)
+        let xattrs = self.source.xattrs(from, item.entry)?;
+        target.set_dir_facts(to, &self.facts(item.entry), &xattrs)
     }
 
     fn other(
@@ -197,16 +193,16 @@ impl Copier<'_> {
         target: &mut Target<'_>,
         from: &Path,
         to: &Path,
-        entry: Entry,
+        entry: &Entry,
     ) -> Result<(), FileOpError> {
         if self.in_the_way(target, to)?.is_some_and(|there| there.is_dir()) {
             return Err(FileOpError::OntoDirectory(TreeError::shown(to)));
         }
         let host = if self.is_fresh(to) { target.host(to) } else { target.make_room(to)? };
-        let facts = self.facts(&entry);
+        let facts = self.facts(entry);
         let file_type = match entry.kind {
             Kind::Symlink => {
-                let link = self.source.read_link(from, &entry)?;
+                let link = self.source.read_link(from, entry)?;
                 std::os::unix::fs::symlink(link, &host).map_err(|e| failed(to, e))?;
                 target.set_owner(to, facts.uid, facts.gid)?;
                 return target.set_time(to, facts.mtime);
@@ -220,7 +216,7 @@ impl Copier<'_> {
                     self.inodes.insert(entry.inode, host.clone());
                 }
                 let (path, to) = (from.to_owned(), to.to_owned());
-                self.files.push(FileJob { path, entry, to, host, facts });
+                self.files.push(FileJob { path, entry: entry.clone(), to, host, facts });
                 return if self.files.len() < MAX_PENDING { Ok(()) } else { self.move_files() };
             }
             Kind::Fifo => FileType::Fifo,

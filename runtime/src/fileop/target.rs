@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -19,8 +20,8 @@ use rustix::{
 
 use super::FileOpError;
 use crate::tree::{
-    Entry, Kind, LastLink, LayerStack, SourceTree, TreeError, Xattrs, mark_opaque, read_xattrs,
-    resolve,
+    Entries, Entry, Kind, LastLink, LayerStack, SourceTree, TreeError, Xattrs, mark_opaque,
+    read_xattrs, resolve,
 };
 
 /// Marks an entry that is in the upper directory and not in a layer of the base.
@@ -299,7 +300,7 @@ impl SourceTree for Target<'_> {
         }
     }
 
-    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError> {
+    fn read_dir(&self, path: &Path) -> Result<Entries, TreeError> {
         let Some(dir) = self.dirs.get(path) else {
             return match self.lookup(path)? {
                 Some(entry) if entry.is_dir() => self.base.read_dir(path),
@@ -308,9 +309,10 @@ impl SourceTree for Target<'_> {
         };
         let below = match self.base.lookup(path)? {
             Some(entry) if dir.merges && entry.is_dir() => self.base.read_dir(path)?,
-            _ => Vec::new(),
+            _ => Entries::default(),
         };
-        let mut names: BTreeMap<OsString, Entry> = below.into_iter().collect();
+        let mut names: BTreeMap<OsString, Entry> =
+            Arc::unwrap_or_clone(below).into_iter().collect();
         for entry in fs::read_dir(self.host(path)).map_err(|e| TreeError::io(path, e))? {
             let name = entry.map_err(|e| TreeError::io(path, e))?.file_name();
             match self.stat_upper(&path.join(&name))? {
@@ -318,7 +320,7 @@ impl SourceTree for Target<'_> {
                 _ => names.remove(&name),
             };
         }
-        Ok(names.into_iter().collect())
+        Ok(Arc::new(names.into_iter().collect()))
     }
 
     fn open(&self, path: &Path, entry: &Entry) -> Result<File, TreeError> {

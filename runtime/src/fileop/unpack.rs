@@ -5,7 +5,7 @@
 //! archive does not list are made for root.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io::Read,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -23,7 +23,8 @@ use super::{
 use crate::{
     archive::{self, ArchiveError, EntryKind},
     tree::{
-        Entry, Kind, LastLink, Selected, SourceTree, TreeError, Xattrs, clean, is_kept, resolve,
+        Entries, Entry, Kind, LastLink, Selected, SourceTree, TreeError, Xattrs, clean, is_kept,
+        resolve,
     },
 };
 
@@ -204,7 +205,7 @@ impl SourceTree for Below<'_> {
         self.0.lookup(&self.at(path))
     }
 
-    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError> {
+    fn read_dir(&self, path: &Path) -> Result<Entries, TreeError> {
         self.0.read_dir(&self.at(path))
     }
 

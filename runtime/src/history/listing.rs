@@ -51,7 +51,7 @@ const KINDS: [(u8, &str); 4] =
 pub(super) fn encode(parts: &[SelectedPart]) -> Vec<u8> {
     let mut out = Vec::new();
     for part in parts {
-        for (item, content) in part.items.iter().zip(&part.contents) {
+        for (item, content) in part.iter() {
             let kind = match item.entry.kind {
                 Kind::File => b'f',
                 Kind::Dir => b'd',

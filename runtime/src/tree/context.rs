@@ -16,16 +16,22 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use rayon::prelude::*;
 use rbc_ir::pattern::{ParentMatch, PatternMatcher};
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, readlinkat,
+        AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, open, openat2, readlinkat,
         statat,
     },
     io::Errno,
 };
 
-use super::{Entry, Kind, SourceTree, TreeError, Xattrs, entry::read_xattrs_of};
+use super::{Entries, Entry, Kind, SourceTree, TreeError, Xattrs, entry::read_xattrs_of};
+
+/// Of so many names in a folder on, several threads look at them.
+const PARALLEL_FROM: usize = 512;
+/// Bytes of names that the kernel is asked for at once.
+const LIST_BUFFER: usize = 32 << 10;
 
 /// A build context.
 #[derive(Debug)]
@@ -39,10 +45,11 @@ pub struct ContextTree {
 /// One folder, without what is ignored.
 #[derive(Debug)]
 struct Listing {
-    /// Sorted by name.
-    entries: Vec<(OsString, Entry)>,
+    entries: Entries,
     /// Which patterns match the folder or one above it.
     matched: ParentMatch,
+    /// Those of the folder itself, if they could be read.
+    xattrs: Option<Xattrs>,
 }
 
 impl ContextTree {
@@ -125,29 +132,52 @@ impl ContextTree {
     }
 
     fn list(&self, path: &Path, matched: ParentMatch) -> Result<Listing, TreeError> {
-        let mut entries = Vec::new();
         let fd = self
             .open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(|e| TreeError::io(path, e))?;
-        for (name, kind) in names(&fd).map_err(|e| TreeError::io(path, e))? {
-            let below = path.join(&name);
-            let (ignored, own) = self.ignore.matches_below(below.as_os_str().as_bytes(), &matched);
-            if ignored && !(maybe_dir(kind) && self.excepts_below(&below, own)?) {
-                continue;
+        let mut names = names(&fd).map_err(|e| TreeError::io(path, e))?;
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let look = |(name, kind): (OsString, FileType)| {
+            if self.hides(path, &name, kind, &matched)? {
+                return Ok(None);
             }
             match statat(&fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => {
                     let entry = Entry { uid: 0, gid: 0, ..Entry::from_stat(&stat) };
-                    if entry.kind != Kind::Socket {
-                        entries.push((name, entry));
-                    }
+                    Ok((entry.kind != Kind::Socket).then_some((name, entry)))
                 }
-                Err(Errno::NOENT) => {} // removed since the folder was read
-                Err(error) => return Err(TreeError::io(&below, error)),
+                Err(Errno::NOENT) => Ok(None), // removed since the folder was read
+                Err(error) => Err(TreeError::io(&path.join(name), error)),
+            }
+        };
+        let mut entries = Vec::with_capacity(names.len());
+        if names.len() >= PARALLEL_FROM && rayon::current_thread_index().is_some() {
+            let seen: Vec<Result<_, _>> = names.into_par_iter().map(look).collect();
+            for entry in seen {
+                entries.extend(entry?);
+            }
+        } else {
+            for name in names {
+                entries.extend(look(name)?);
             }
         }
-        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(Listing { entries, matched })
+        Ok(Listing { entries: Arc::new(entries), matched, xattrs: read_xattrs_of(&fd).ok() })
+    }
+
+    /// Whether an entry of the folder `dir` is ignored. `matched` is what is known of `dir`.
+    fn hides(
+        &self,
+        dir: &Path,
+        name: &OsStr,
+        kind: FileType,
+        matched: &ParentMatch,
+    ) -> Result<bool, TreeError> {
+        if self.ignore.is_empty() {
+            return Ok(false);
+        }
+        let path = dir.join(name);
+        let (ignored, own) = self.ignore.matches_below(path.as_os_str().as_bytes(), matched);
+        Ok(ignored && !(maybe_dir(kind) && self.excepts_below(&path, own)?))
     }
 
     /// Whether the ignored folder `dir` holds something that an exception brings back.
@@ -186,8 +216,13 @@ fn maybe_dir(kind: FileType) -> bool {
 /// The names in an opened folder, in any order.
 fn names(fd: &OwnedFd) -> Result<Vec<(OsString, FileType)>, Errno> {
     let mut found = Vec::new();
-    for entry in Dir::read_from(fd)? {
-        let entry = entry?;
+    let mut buffer = Vec::with_capacity(LIST_BUFFER);
+    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Err(Errno::NOENT) => break, // the folder itself was removed
+            entry => entry?,
+        };
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             found.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
@@ -210,9 +245,9 @@ impl SourceTree for ContextTree {
         Ok(self.listing(parent)?.and_then(|listing| find(&listing.entries, name).cloned()))
     }
 
-    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError> {
+    fn read_dir(&self, path: &Path) -> Result<Entries, TreeError> {
         match self.listing(path)? {
-            Some(listing) => Ok(listing.entries.clone()),
+            Some(listing) => Ok(Arc::clone(&listing.entries)),
             None => Err(TreeError::NotADirectory(TreeError::shown(path))),
         }
     }
@@ -238,6 +273,9 @@ impl SourceTree for ContextTree {
     fn xattrs(&self, path: &Path, entry: &Entry) -> Result<Xattrs, TreeError> {
         if !matches!(entry.kind, Kind::File | Kind::Dir) {
             return Ok(Vec::new());
+        }
+        if let Some(xattrs) = self.known(path).and_then(|listing| listing.xattrs.clone()) {
+            return Ok(xattrs);
         }
         let fd = self
             .open_beneath(path, OFlags::RDONLY | OFlags::NONBLOCK)

@@ -13,7 +13,7 @@ use rbc_ir::{Digest, Hasher, Selection};
 use sha2::Digest as _;
 
 use super::{
-    Entry, Filter, Kind, Role, Selected, SourceTree, TreeError, WalkItem, Xattrs,
+    Entry, Filter, Kind, Role, Selected, SourceTree, TreeError, Walk, WalkItem, Xattrs,
     entry::read_xattrs_of, select, split_pivot, walk,
 };
 use crate::read_buffer;
@@ -48,9 +48,9 @@ pub struct SelectedPart {
     /// Where it starts in the tree.
     pub start: PathBuf,
     /// What is taken, with paths relative to the start.
-    pub items: Vec<WalkItem>,
-    /// The content of each item.
-    pub contents: Vec<ItemContent>,
+    walk: Walk,
+    /// The content of each item, folder by folder as in the walk.
+    contents: Vec<Vec<ItemContent>>,
 }
 
 /// What of an entry is not in its metadata.
@@ -65,9 +65,22 @@ pub enum ItemContent {
 }
 
 impl SelectedPart {
+    /// The number of items.
+    #[allow(clippy::len_without_is_empty, reason = "the start is always there")]
+    pub fn len(&self) -> usize {
+        self.walk.len()
+    }
+
+    /// What is taken with what it holds, parents before their entries and entries in the order of
+    /// their names.
+    pub fn iter(&self) -> impl Iterator<Item = (WalkItem<'_>, &ItemContent)> {
+        let places = self.walk.places();
+        places.map(|(folder, at)| (self.walk.item((folder, at)), &self.contents[folder][at]))
+    }
+
     /// The path of an item in the tree.
-    pub fn path_of(&self, item: &WalkItem) -> PathBuf {
-        join(&self.start, &item.path)
+    pub fn path_of(&self, item: &WalkItem<'_>) -> PathBuf {
+        item.path_from(&self.start)
     }
 }
 
@@ -103,11 +116,7 @@ pub(crate) fn is_unchanged(
     part: &SelectedPart,
     hashes: &dyn ContentHashes,
 ) -> Result<bool, TreeError> {
-    let is_same = |(item, content): (&WalkItem, &ItemContent)| {
-        Ok(item_content(tree, &part.start, item, hashes)? == *content)
-    };
-    let items = part.items.par_iter().zip(&part.contents).with_min_len(64);
-    items.map(is_same).try_reduce(|| true, |one, other| Ok(one && other))
+    Ok(contents_of(tree, &part.start, &part.walk, hashes)? == part.contents)
 }
 
 fn digest_parts(
@@ -146,30 +155,50 @@ fn part_of(
     filter: &Filter,
     hashes: &dyn ContentHashes,
 ) -> Result<SelectedPart, TreeError> {
-    let items = walk(tree, &one.path, &one.entry, filter)?;
-    let contents = items
-        .par_iter()
-        .with_min_len(16)
-        .map(|item| item_content(tree, &one.path, item, hashes))
-        .collect::<Result<_, _>>()?;
-    Ok(SelectedPart { start: one.path.clone(), items, contents })
+    let walk = walk(tree, &one.path, &one.entry, filter)?;
+    let contents = contents_of(tree, &one.path, &walk, hashes)?;
+    Ok(SelectedPart { start: one.path.clone(), walk, contents })
+}
+
+/// The contents of all items of a walk from `start`, folder by folder.
+fn contents_of(
+    tree: &dyn SourceTree,
+    start: &Path,
+    walk: &Walk,
+    hashes: &dyn ContentHashes,
+) -> Result<Vec<Vec<ItemContent>>, TreeError> {
+    let known = |folder| walk.items_in(folder).map(|item| known_content(item.entry, hashes));
+    let mut contents: Vec<Vec<Option<ItemContent>>> =
+        (0..walk.folders()).into_par_iter().map(|folder| known(folder).collect()).collect();
+    let mut unread: Vec<(WalkItem<'_>, &mut Option<ItemContent>)> = Vec::new();
+    for (folder, contents) in contents.iter_mut().enumerate() {
+        unread.extend(walk.items_in(folder).zip(contents).filter(|(_, found)| found.is_none()));
+    }
+    unread.into_par_iter().try_for_each(|(item, content)| {
+        *content = Some(read_content(tree, &item.path_from(start), item.entry, hashes)?);
+        Ok::<(), TreeError>(())
+    })?;
+    let filled = |list: Vec<Option<ItemContent>>| list.into_iter().flatten().collect();
+    Ok(contents.into_par_iter().map(filled).collect())
 }
 
 fn add_part(hasher: &mut Hasher, one: &Selected, part: &SelectedPart) {
-    hasher
-        .part(one.named.file_name().unwrap_or_default().as_bytes())
-        .number(part.items.len() as u64);
-    let links = further_names(&part.items);
-    for (at, (item, content)) in part.items.iter().zip(&part.contents).enumerate() {
-        let entry = &item.entry;
-        // A further name of a file says so in place of its role, which only folders have.
-        let role = match links.get(&at) {
-            Some(first) => 2 + *first as u64,
-            None => u64::from(item.role == Role::OnTheWay),
-        };
-        let is_root = part.start.as_os_str().is_empty() && item.path.as_os_str().is_empty();
+    hasher.part(one.named.file_name().unwrap_or_default().as_bytes()).number(part.len() as u64);
+    // Where files with several names, which a copy keeps, were seen first.
+    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
+    for (at, (item, content)) in part.iter().enumerate() {
+        let entry = item.entry;
+        let mut role = u64::from(item.role == Role::OnTheWay);
+        if entry.kind == Kind::File && entry.links > 1 {
+            let known = *first.entry(entry.inode).or_insert(at);
+            // A further name of a file says so in place of its role, which only folders have.
+            if known != at {
+                role = 2 + known as u64;
+            }
+        }
+        let is_root = part.start.as_os_str().is_empty() && item.is_start();
         let mode = if is_root { 0 } else { entry.mode };
-        hasher.part(item.path.as_os_str().as_bytes());
+        hasher.part_of(&item.path_pieces());
         hasher.number(entry.kind as u64).number(u64::from(mode)).number(role);
         match entry.kind {
             Kind::File => {
@@ -192,41 +221,32 @@ fn add_part(hasher: &mut Hasher, one: &Selected, part: &SelectedPart) {
     }
 }
 
-/// The items that are further names of a file among them, which a copy keeps, with the position of
-/// its first name.
-fn further_names(items: &[WalkItem]) -> HashMap<usize, usize> {
-    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
-    let mut further = HashMap::new();
-    for (at, WalkItem { entry, .. }) in items.iter().enumerate() {
-        if entry.kind != Kind::File || entry.links == 1 {
-            continue;
-        }
-        let known = *first.entry(entry.inode).or_insert(at);
-        if known != at {
-            further.insert(at, known);
-        }
+/// The content of an entry, if it need not be read.
+fn known_content(entry: &Entry, hashes: &dyn ContentHashes) -> Option<ItemContent> {
+    match entry.kind {
+        Kind::File => hashes.get(entry).map(ItemContent::Digest),
+        Kind::Dir | Kind::Symlink => None,
+        Kind::Fifo | Kind::Char | Kind::Block | Kind::Socket => Some(ItemContent::None),
     }
-    further
 }
 
-fn item_content(
+fn read_content(
     tree: &dyn SourceTree,
-    start: &Path,
-    item: &WalkItem,
+    path: &Path,
+    entry: &Entry,
     hashes: &dyn ContentHashes,
 ) -> Result<ItemContent, TreeError> {
-    let at = join(start, &item.path);
-    match item.entry.kind {
-        Kind::File => file_content(tree, &at, &item.entry, hashes).map(ItemContent::Digest),
-        Kind::Symlink => tree.read_link(&at, &item.entry).map(ItemContent::Target),
+    match entry.kind {
+        Kind::File => file_content(tree, path, entry, hashes).map(ItemContent::Digest),
+        Kind::Symlink => tree.read_link(path, entry).map(ItemContent::Target),
         Kind::Dir => {
-            let xattrs = tree.xattrs(&at, &item.entry)?;
+            let xattrs = tree.xattrs(path, entry)?;
             Ok(match xattrs.is_empty() {
                 true => ItemContent::None,
                 false => ItemContent::Digest(with_xattrs(Digest::of(b""), &xattrs)),
             })
         }
-        _ => Ok(ItemContent::None),
+        Kind::Fifo | Kind::Char | Kind::Block | Kind::Socket => Ok(ItemContent::None),
     }
 }
 
@@ -236,6 +256,7 @@ fn file_content(
     entry: &Entry,
     hashes: &dyn ContentHashes,
 ) -> Result<Digest, TreeError> {
+    // Another name of the file may have been read meanwhile.
     if let Some(known) = hashes.get(entry) {
         return Ok(known);
     }
@@ -278,11 +299,6 @@ fn with_xattrs(content: Digest, xattrs: &Xattrs) -> Digest {
         hasher.part(name.as_bytes()).part(value);
     }
     hasher.finish()
-}
-
-/// `start` itself or a path below it.
-fn join(start: &Path, below: &Path) -> PathBuf {
-    if below.as_os_str().is_empty() { start.to_owned() } else { start.join(below) }
 }
 
 #[cfg(test)]

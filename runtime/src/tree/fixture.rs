@@ -104,7 +104,7 @@ fn write_line(root: &Path, line: &str) {
 pub(crate) fn listing(tree: &dyn SourceTree) -> String {
     let root = tree.lookup(Path::new("")).expect("root").expect("root");
     let items = walk(tree, Path::new(""), &root, &Filter::default()).expect("walk");
-    items.iter().skip(1).map(|item| line(tree, &item.path, &item.entry) + "\n").collect()
+    items.iter().skip(1).map(|item| line(tree, &item.path(), item.entry) + "\n").collect()
 }
 
 fn line(tree: &dyn SourceTree, path: &Path, entry: &Entry) -> String {

@@ -4,16 +4,17 @@
 //! same. A file that was changed at about the time when it was read may change once more without
 //! any of these telling, so such a file is not recorded.
 //!
-//! Format: [`MAGIC`], then records of [`RECORD`] bytes (numbers in little endian, then the digest),
-//! then the SHA-256 of all before. A file that is damaged in any way is an empty index.
+//! Format: [`MAGIC`], then records of [`RECORD`] bytes (numbers in little endian, then the digest) in
+//! the order of devices and inodes, then the SHA-256 of all before. A file that is damaged in any way
+//! is an empty index.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -36,12 +37,21 @@ const RACY_COARSE: Duration = Duration::from_secs(3);
 const KEEP_DAYS: u32 = 30;
 
 /// A file-backed [`ContentHashes`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StatIndex {
-    known: Mutex<HashMap<(u64, u64), Record>>,
+    file: Option<PathBuf>,
+    /// What the file had when it was first needed.
+    kept: OnceLock<Kept>,
+    /// What is known beyond that.
+    fresh: Mutex<HashMap<Key, Record>>,
     /// Whether anything is to be kept that the file does not have.
     changed: AtomicBool,
+    /// The day of this process, in days since the epoch.
+    today: u32,
 }
+
+/// Device and inode.
+type Key = (u64, u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record {
@@ -61,15 +71,30 @@ struct Facts {
 }
 
 impl StatIndex {
-    /// Reads an index. One that is missing or damaged is empty.
+    /// The index in `file`, which is read when it is first asked. One that is missing or damaged is
+    /// empty.
     pub fn load(file: &Path) -> Self {
-        let records = fs::read(file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { known: Mutex::new(records), changed: AtomicBool::new(false) }
+        Self::new(Some(file.to_owned()))
+    }
+
+    fn new(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            kept: OnceLock::new(),
+            fresh: Mutex::default(),
+            changed: AtomicBool::new(false),
+            today: today(),
+        }
     }
 
     /// Whether a file is an index that can be read.
     pub fn is_intact(file: &Path) -> bool {
-        fs::read(file).is_ok_and(|bytes| decode(&bytes).is_some())
+        fs::read(file).is_ok_and(|bytes| Kept::decode(bytes).is_some())
+    }
+
+    /// Reads the file now, for those who can do something else meanwhile.
+    pub(crate) fn read(&self) {
+        self.kept();
     }
 
     /// Writes the index to `file`, which is replaced at once or not at all, if there is anything
@@ -81,36 +106,110 @@ impl StatIndex {
         let folder =
             file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        temporary.write_all(&encode(&self.records(), today()))?;
+        let mut records: BTreeMap<Key, Record> = self.kept().iter().collect();
+        records.extend(self.fresh().iter().map(|(key, record)| (*key, *record)));
+        temporary.write_all(&encode(&records, self.today))?;
         temporary.persist(file)?;
         Ok(())
     }
 
-    fn records(&self) -> MutexGuard<'_, HashMap<(u64, u64), Record>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> &Kept {
+        self.kept.get_or_init(|| {
+            let bytes = self.file.as_ref().and_then(|file| fs::read(file).ok());
+            let kept = bytes.and_then(Kept::decode).unwrap_or_default();
+            self.changed.fetch_or(kept.is_sorted_anew, Ordering::Relaxed);
+            kept
+        })
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, HashMap<Key, Record>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for StatIndex {
+    fn default() -> Self {
+        Self::new(None)
     }
 }
 
 impl ContentHashes for StatIndex {
     fn get(&self, entry: &Entry) -> Option<Digest> {
-        let mut records = self.records();
-        let record =
-            records.get_mut(&entry.inode).filter(|record| record.facts == Facts::of(entry))?;
-        let today = today();
-        if record.day != today {
-            record.day = today;
-            self.changed.store(true, Ordering::Relaxed);
+        let facts = Facts::of(entry);
+        // Without a lock, as this is nearly all that is asked where nothing changed.
+        match self.kept().find(entry.inode).filter(|record| record.facts == facts) {
+            Some(record) if record.day == self.today => Some(record.digest),
+            Some(record) => {
+                self.fresh().insert(entry.inode, Record { day: self.today, ..record });
+                self.changed.store(true, Ordering::Relaxed);
+                Some(record.digest)
+            }
+            None => {
+                let fresh = self.fresh();
+                let record = fresh.get(&entry.inode).filter(|record| record.facts == facts)?;
+                Some(record.digest)
+            }
         }
-        Some(record.digest)
     }
 
     fn put(&self, entry: &Entry, read_at: SystemTime, digest: Digest) {
         if is_racy(entry, read_at) {
             return;
         }
-        let record = Record { facts: Facts::of(entry), day: today(), digest };
-        self.records().insert(entry.inode, record);
+        let record = Record { facts: Facts::of(entry), day: self.today, digest };
+        self.fresh().insert(entry.inode, record);
         self.changed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The content of a file whose sum is right, searched as it is.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Whether the file has them in another order.
+    is_sorted_anew: bool,
+}
+
+impl Kept {
+    /// `None` for a file that is damaged.
+    fn decode(mut bytes: Vec<u8>) -> Option<Self> {
+        let (content, sum) = bytes.split_last_chunk::<32>()?;
+        let records = content.strip_prefix(MAGIC)?;
+        if records.len() % RECORD != 0 || Digest::of(content).as_bytes() != sum {
+            return None;
+        }
+        // An older rbc wrote them in no order.
+        let is_sorted_anew = !records.chunks_exact(RECORD).map(key_of).is_sorted();
+        if is_sorted_anew {
+            let mut sorted: Vec<&[u8]> = records.chunks_exact(RECORD).collect();
+            sorted.sort_by_key(|record| key_of(record));
+            bytes = [MAGIC.as_slice(), &sorted.concat(), &[0; 32]].concat();
+        }
+        Some(Self { bytes, is_sorted_anew })
+    }
+
+    fn records(&self) -> &[u8] {
+        let end = self.bytes.len().saturating_sub(32);
+        self.bytes.get(MAGIC.len()..end).unwrap_or_default()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Key, Record)> {
+        self.records().chunks_exact(RECORD).map(|bytes| (key_of(bytes), Record::decode(bytes)))
+    }
+
+    fn find(&self, key: Key) -> Option<Record> {
+        let records = self.records();
+        let (mut low, mut high) = (0, records.len() / RECORD);
+        while low < high {
+            let middle = low.midpoint(high);
+            let record = &records[middle * RECORD..(middle + 1) * RECORD];
+            match key_of(record).cmp(&key) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(Record::decode(record)),
+            }
+        }
+        None
     }
 }
 
@@ -136,7 +235,7 @@ fn today() -> u32 {
     u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
 }
 
-fn encode(records: &HashMap<(u64, u64), Record>, today: u32) -> Vec<u8> {
+fn encode(records: &BTreeMap<Key, Record>, today: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(MAGIC.len() + records.len() * RECORD + 32);
     out.extend(MAGIC);
     for ((device, inode), record) in records {
@@ -158,28 +257,28 @@ fn encode(records: &HashMap<(u64, u64), Record>, today: u32) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<(u64, u64), Record>> {
-    let (content, sum) = bytes.split_last_chunk::<32>()?;
-    let records = content.strip_prefix(MAGIC)?;
-    if records.len() % RECORD != 0 || Digest::of(content).as_bytes() != sum {
-        return None;
-    }
-    records.chunks_exact(RECORD).map(decode_record).collect()
+/// The bytes of a record from `at` on.
+fn field<const N: usize>(record: &[u8], at: usize) -> [u8; N] {
+    record.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
 }
 
-fn decode_record(bytes: &[u8]) -> Option<((u64, u64), Record)> {
-    let (numbers, rest) = bytes.split_at(48);
-    let number = |at: usize| Some(u64::from_le_bytes(*numbers.get(at * 8..)?.first_chunk()?));
-    let nanos = number(5)?;
-    let facts = Facts {
-        size: number(2)?,
-        mode: u32::from_le_bytes(*rest.first_chunk()?),
-        mtime: (number(3)?.cast_signed(), (nanos >> 32) as u32),
-        ctime: (number(4)?.cast_signed(), nanos as u32),
-    };
-    let day = u32::from_le_bytes(*rest.get(4..)?.first_chunk()?);
-    let digest = Digest::from_bytes(*rest.get(8..)?.first_chunk()?);
-    Some(((number(0)?, number(1)?), Record { facts, day, digest }))
+fn key_of(record: &[u8]) -> Key {
+    (u64::from_le_bytes(field(record, 0)), u64::from_le_bytes(field(record, 8)))
+}
+
+impl Record {
+    fn decode(bytes: &[u8]) -> Self {
+        let number = |at: usize| u64::from_le_bytes(field(bytes, at * 8));
+        let nanos = number(5);
+        let facts = Facts {
+            size: number(2),
+            mode: u32::from_le_bytes(field(bytes, 48)),
+            mtime: (number(3).cast_signed(), (nanos >> 32) as u32),
+            ctime: (number(4).cast_signed(), nanos as u32),
+        };
+        let day = u32::from_le_bytes(field(bytes, 52));
+        Self { facts, day, digest: Digest::from_bytes(field(bytes, 56)) }
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +293,10 @@ mod tests {
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<BTreeMap<Key, Record>> {
+        Kept::decode(bytes.to_vec()).map(|kept| kept.iter().collect())
     }
 
     #[test]
@@ -211,6 +314,31 @@ mod tests {
         assert_eq!(loaded.get(&entry(8, (100, 5))), None);
         assert_eq!(loaded.get(&Entry { size: 4, ..entry(7, (100, 5)) }), None);
         assert_eq!(loaded.get(&Entry { mode: 0o700, ..entry(7, (100, 5)) }), None);
+    }
+
+    #[test]
+    fn records_in_no_order_are_found() {
+        let record =
+            |day| Record { facts: Facts::of(&entry(1, (1, 1))), day, digest: Digest::of(b"") };
+        let keys = [(2, 1), (1, 9), (1, 300), (1, 2), (3, 0)];
+        let records: BTreeMap<Key, Record> = keys.into_iter().zip((1..).map(record)).collect();
+        let mut bytes = encode(&records, 1);
+        let ordered = bytes.clone();
+        let end = bytes.len() - 32;
+        bytes[MAGIC.len()..end].reverse();
+        for chunk in bytes[MAGIC.len()..end].chunks_exact_mut(RECORD) {
+            chunk.reverse();
+        }
+        let sum = Digest::of(&bytes[..end]);
+        bytes[end..].copy_from_slice(sum.as_bytes());
+        assert_ne!(bytes, ordered);
+        for bytes in [bytes, ordered] {
+            let kept = Kept::decode(bytes).expect("intact");
+            for (key, record) in &records {
+                assert_eq!(kept.find(*key), Some(*record));
+                assert_eq!(kept.find((key.0, key.1 + 1000)), None);
+            }
+        }
     }
 
     #[test]
@@ -273,16 +401,16 @@ mod tests {
     fn what_was_not_used_for_long_is_dropped() {
         let record =
             Record { facts: Facts::of(&entry(1, (1, 1))), day: 100, digest: Digest::of(b"") };
-        let records = HashMap::from([((1, 1), record)]);
+        let records = BTreeMap::from([((1, 1), record)]);
         assert_eq!(decode(&encode(&records, 130)), Some(records.clone()));
-        assert_eq!(decode(&encode(&records, 131)), Some(HashMap::new()));
+        assert_eq!(decode(&encode(&records, 131)), Some(BTreeMap::new()));
     }
 
     proptest! {
         #[test]
         fn damaged_files_are_empty_indexes(position in 0_usize..500, bit in 0_u32..8, cut in 0_usize..500) {
             let record = Record { facts: Facts::of(&entry(1, (1, 1))), day: 1, digest: Digest::of(b"x") };
-            let records = HashMap::from([((1, 1), record), ((1, 2), record)]);
+            let records = BTreeMap::from([((1, 1), record), ((1, 2), record)]);
             let good = encode(&records, 1);
             let mut bad = good.clone();
             let position = position % bad.len();

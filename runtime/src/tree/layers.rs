@@ -20,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Entry, SourceTree, TreeError, Xattrs, read_xattrs};
+use super::{Entries, Entry, SourceTree, TreeError, Xattrs, read_xattrs};
 
 /// The attribute by which overlayfs marks a folder that hides the one below it.
 pub(crate) const OPAQUE: &str = "user.overlay.opaque";
@@ -172,7 +172,7 @@ impl SourceTree for LayerStack {
         Ok(Some(entry))
     }
 
-    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError> {
+    fn read_dir(&self, path: &Path) -> Result<Entries, TreeError> {
         let Some(layers) = self.dir(path)? else {
             return Err(TreeError::NotADirectory(TreeError::shown(path)));
         };
@@ -186,7 +186,8 @@ impl SourceTree for LayerStack {
                 names.insert(name, entry.filter(|entry| !entry.is_whiteout()));
             }
         }
-        Ok(names.into_iter().filter_map(|(name, entry)| Some((name, entry?))).collect())
+        let entries = names.into_iter().filter_map(|(name, entry)| Some((name, entry?)));
+        Ok(Arc::new(entries.collect()))
     }
 
     fn open(&self, path: &Path, entry: &Entry) -> Result<File, TreeError> {
@@ -311,9 +312,8 @@ mod tests {
         let name = OsStr::from_bytes(b"caf\xe9");
         fs::write(layer.join(name), "x").expect("file");
         let tree = LayerStack::new(vec![layer]);
-        let names: Vec<_> =
-            tree.read_dir(Path::new("")).expect("list").into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, [name]);
+        let entries = tree.read_dir(Path::new("")).expect("list");
+        assert!(matches!(entries.as_slice(), [(found, _)] if found == name));
         assert!(tree.lookup(Path::new(name)).expect("lookup").is_some());
     }
 

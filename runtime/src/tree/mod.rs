@@ -25,6 +25,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use context::ContextTree;
@@ -39,9 +40,12 @@ pub use path::{LastLink, clean, resolve};
 pub(crate) use same::{Names, same_bytes, same_selection};
 pub use select::{Selected, select};
 pub(crate) use select::{Wildcards, expand, has_wildcards, pivots, sources, split_pivot};
-pub use walk::{Filter, Role, WalkItem, walk};
+pub use walk::{Filter, Role, Walk, WalkItem, walk};
 
 use rbc_ir::pattern::BadPattern;
+
+/// The entries of a folder, sorted by the bytes of their names.
+pub type Entries = Arc<Vec<(OsString, Entry)>>;
 
 /// A tree of files that can be read by path. Implementations never follow a symlink themselves:
 /// a path that leads through one, or through anything else that is no folder, names nothing.
@@ -49,8 +53,8 @@ pub trait SourceTree: Sync {
     /// What `path` names, if anything.
     fn lookup(&self, path: &Path) -> Result<Option<Entry>, TreeError>;
 
-    /// The entries of the folder `path`, sorted by the bytes of their names.
-    fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Entry)>, TreeError>;
+    /// The entries of the folder `path`.
+    fn read_dir(&self, path: &Path) -> Result<Entries, TreeError>;
 
     /// Opens the regular file `path` for reading. `entry` is what was listed for it; a file that no
     /// longer agrees with it is [`TreeError::Changed`].

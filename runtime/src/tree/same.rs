@@ -4,18 +4,13 @@
 //! same time. Where both are, comparing is cheaper: what two stacks of layers share is not read at
 //! all, and the first difference ends it.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs::File, io, path::Path};
 
 use rayon::prelude::*;
 use rbc_ir::Selection;
 
 use super::{
-    Entry, Filter, Kind, Selected, SourceTree, TreeError, WalkItem, select, split_pivot, walk,
+    Entry, Filter, Kind, Selected, SourceTree, TreeError, Walk, WalkItem, select, split_pivot, walk,
 };
 use crate::read_buffer::read_full;
 
@@ -88,16 +83,16 @@ fn same_below(
 ) -> Result<bool, TreeError> {
     let items = walk(one, &a.path, &a.entry, filter)?;
     let others = walk(other, &b.path, &b.entry, filter)?;
-    let same_facts = items.len() == others.len()
-        && items.iter().zip(&others).all(|(x, y)| same_facts(x, y))
-        && hard_links(&items) == hard_links(&others);
-    if !same_facts {
+    if items.len() != others.len() {
         return Ok(false);
     }
-    let pairs: Vec<(&WalkItem, &WalkItem)> = items.iter().zip(&others).collect();
+    let pairs: Vec<(WalkItem<'_>, WalkItem<'_>)> = items.iter().zip(others.iter()).collect();
+    if pairs.iter().any(|(x, y)| !same_facts(x, y)) || hard_links(&items) != hard_links(&others) {
+        return Ok(false);
+    }
     let differ = pairs.par_iter().with_min_len(16).find_map_any(|(x, y)| {
-        let (x_path, y_path) = (join(&a.path, &x.path), join(&b.path, &y.path));
-        match same_content((one, &x_path, &x.entry), (other, &y_path, &y.entry)) {
+        let (x_path, y_path) = (x.path_from(&a.path), y.path_from(&b.path));
+        match same_content((one, &x_path, x.entry), (other, &y_path, y.entry)) {
             Ok(true) => None,
             Ok(false) => Some(Ok(())),
             Err(error) => Some(Err(error)),
@@ -110,11 +105,11 @@ fn same_below(
     }
 }
 
-fn same_facts(x: &WalkItem, y: &WalkItem) -> bool {
-    let (a, b) = (&x.entry, &y.entry);
+fn same_facts(x: &WalkItem<'_>, y: &WalkItem<'_>) -> bool {
+    let (a, b) = (x.entry, y.entry);
     let same_size = a.kind != Kind::File || a.size == b.size;
     let same_device = !matches!(a.kind, Kind::Char | Kind::Block) || a.device == b.device;
-    x.path == y.path
+    x.same_path(y)
         && x.role == y.role
         && (a.kind, a.mode, a.uid, a.gid) == (b.kind, b.mode, b.uid, b.gid)
         && same_size
@@ -122,9 +117,9 @@ fn same_facts(x: &WalkItem, y: &WalkItem) -> bool {
 }
 
 /// For each item the position of the first one that is the same file.
-fn hard_links(items: &[WalkItem]) -> Vec<usize> {
+fn hard_links(items: &Walk) -> Vec<usize> {
     let mut first: HashMap<(u64, u64), usize> = HashMap::new();
-    let position = |(at, item): (usize, &WalkItem)| match item.entry.kind {
+    let position = |(at, item): (usize, WalkItem<'_>)| match item.entry.kind {
         Kind::Dir => at,
         _ => *first.entry(item.entry.inode).or_insert(at),
     };
@@ -164,11 +159,6 @@ pub(crate) fn same_bytes(mut a: File, mut b: File) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-/// `start` itself or a path below it.
-fn join(start: &Path, below: &Path) -> PathBuf {
-    if below.as_os_str().is_empty() { start.to_owned() } else { start.join(below) }
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ pub(crate) fn expand(
         }
         let is_last = depth + 1 == globs.len();
         let entries = tree.read_dir(&base.join(&dir))?;
-        let matching = entries.into_iter().filter(|(name, entry)| {
+        let matching = entries.iter().filter(|(name, entry)| {
             (is_last || entry.is_dir()) && globs[depth].matches(name.as_bytes())
         });
         let below: Vec<_> = matching.map(|(name, _)| (dir.join(name), depth + 1)).collect();

@@ -11,9 +11,9 @@ pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Resul
         found.extend(read(&text, &shown(status)));
     }
     let folder = Path::new("var/lib/dpkg/status.d");
-    for (name, _) in list(tree, folder)? {
-        let path = folder.join(&name);
-        if ends_with(&name, ".md5sums") {
+    for (name, _) in list(tree, folder)?.iter() {
+        let path = folder.join(name);
+        if ends_with(name, ".md5sums") {
             continue;
         }
         if let Some(text) = read_text(tree, &path, MAX_DESCRIPTION)? {

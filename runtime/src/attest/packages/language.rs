@@ -20,16 +20,16 @@ pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Resul
         let is_python_info = dir
             .file_name()
             .is_some_and(|name| ends_with(name, ".dist-info") || ends_with(name, ".egg-info"));
-        for (name, entry) in tree.read_dir(&dir)? {
-            let path = dir.join(&name);
+        for (name, entry) in tree.read_dir(&dir)?.iter() {
+            let path = dir.join(name);
             match entry.kind {
                 Kind::Dir => pending.push(path),
                 Kind::File if is_python_info && (name == "METADATA" || name == "PKG-INFO") => {
                     let text = read_text(tree, &path, MAX_DESCRIPTION)?;
                     found.extend(text.and_then(|text| python(&text, &shown(&path))));
                 }
-                Kind::File if lock::reader(&name).is_some() => {
-                    let (text, reader) = (read_text(tree, &path, MAX_LOCK)?, lock::reader(&name));
+                Kind::File if lock::reader(name).is_some() => {
+                    let (text, reader) = (read_text(tree, &path, MAX_LOCK)?, lock::reader(name));
                     if let (Some(text), Some((ecosystem, read))) = (text, reader) {
                         let packages = read(&text).into_iter();
                         locked.extend(packages.map(|(name, version)| Package {
@@ -45,9 +45,9 @@ pub(super) fn add(tree: &dyn SourceTree, found: &mut BTreeSet<Package>) -> Resul
                 }
                 // A program; a file without permission to run is none.
                 Kind::File if entry.mode & 0o111 != 0 => {
-                    program::packages(&tree.open(&path, &entry)?, &shown(&path), found);
+                    program::packages(&tree.open(&path, entry)?, &shown(&path), found);
                 }
-                Kind::File if ends_with(&name, ".egg-info") => {
+                Kind::File if ends_with(name, ".egg-info") => {
                     let text = read_text(tree, &path, MAX_DESCRIPTION)?;
                     found.extend(text.and_then(|text| python(&text, &shown(&path))));
                 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::purl_part;
-use crate::tree::{Entry, Kind, LastLink, SourceTree, TreeError, resolve};
+use crate::tree::{Entries, Entry, Kind, LastLink, SourceTree, TreeError, resolve};
 
 /// Largest database that is read, in bytes.
 const MAX_DATABASE: u64 = 256 << 20;
@@ -208,14 +208,14 @@ fn read_text(tree: &dyn SourceTree, path: &Path, limit: u64) -> Result<Option<St
 }
 
 /// The entries of a folder that a path leads to; none if there is no such folder.
-fn list(tree: &dyn SourceTree, path: &Path) -> Result<Vec<(std::ffi::OsString, Entry)>, TreeError> {
+fn list(tree: &dyn SourceTree, path: &Path) -> Result<Entries, TreeError> {
     let place = match resolve(tree, path, LastLink::Follow) {
-        Err(TreeError::LinkLoop(_) | TreeError::NotADirectory(_)) => return Ok(Vec::new()),
+        Err(TreeError::LinkLoop(_) | TreeError::NotADirectory(_)) => return Ok(Entries::default()),
         other => other?,
     };
     match tree.lookup(&place) {
         Ok(Some(entry)) if entry.is_dir() => tree.read_dir(&place),
-        Ok(_) | Err(TreeError::NotADirectory(_)) => Ok(Vec::new()),
+        Ok(_) | Err(TreeError::NotADirectory(_)) => Ok(Entries::default()),
         Err(error) => Err(error),
     }
 }
