@@ -19,7 +19,7 @@ use crate::{
 
 pub fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     let builds = Builds::of(store);
-    let listings = |digest: &Digest| builds.listing(digest);
+    let listings = |old: &Digest, new: &Digest| builds.listings_apart(old, new);
     let mut out = io::stdout().lock();
     if let [old, new] = args.graph.as_slice() {
         let (old, new) = (graph::read(old)?, graph::read(new)?);

@@ -407,7 +407,7 @@ fn tell_first_miss(store: &Store, graph: &Graph, options: &BuildOptions<'_>) {
     let _ = history::write_listings(store, graph, options.contexts);
     let earlier = builds.earlier(options.journal.id(), options.journal.subject()).ok().flatten();
     let now = explain::Subject { graph, steps: &steps };
-    let why = explain::explain(now, earlier.as_ref(), &|digest| builds.listing(digest));
+    let why = explain::explain(now, earlier.as_ref(), &|old, new| builds.listings_apart(old, new));
     let Some(first) = why.first() else { return };
     let causes: Vec<String> = first.causes.iter().map(ToString::to_string).collect();
     let cause = causes.join("; ");

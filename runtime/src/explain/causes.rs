@@ -256,7 +256,7 @@ impl<'a> Comparison<'a> {
             (Op::Source(Source::Context(old)), Op::Source(Source::Context(new)))
                 if old.selection == new.selection && old.digest != new.digest =>
             {
-                let both = ((self.listings)(&old.digest)).zip((self.listings)(&new.digest));
+                let both = (self.listings)(&old.digest, &new.digest);
                 return vec![Cause::Files {
                     context: new.name.clone(),
                     old: old.digest,

@@ -30,8 +30,9 @@ pub struct Subject<'a> {
     pub steps: &'a [StepRecord],
 }
 
-/// Finds the files behind the digest of a context selection.
-pub type Listings<'a> = &'a dyn Fn(&Digest) -> Option<Listing>;
+/// Finds the files behind the digests of an old and a new context selection. What is the same in
+/// both may be left out.
+pub type Listings<'a> = &'a dyn Fn(&Digest, &Digest) -> Option<(Listing, Listing)>;
 
 /// Why steps missed.
 #[derive(Clone, Debug, Serialize)]
@@ -111,7 +112,7 @@ pub fn explain(now: Subject<'_>, earlier: Option<&Past>, listings: Listings<'_>)
 pub fn explain_past(builds: &Builds<'_>, past: &Past) -> Result<Explanation, HistoryError> {
     let earlier = builds.earlier(&past.record.id, &past.record.subject)?;
     let now = Subject { graph: &past.graph, steps: &past.record.steps };
-    Ok(explain(now, earlier.as_ref(), &|digest| builds.listing(digest)))
+    Ok(explain(now, earlier.as_ref(), &|old, new| builds.listings_apart(old, new)))
 }
 
 /// Explains how one graph differs from another as if the old one had just been built.

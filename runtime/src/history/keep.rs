@@ -10,7 +10,7 @@ use std::{
 use rbc_ir::{Digest, Graph};
 
 use super::{
-    listing::Listing,
+    listing::{self, Listing},
     record::{Record, Status, Subject, VERSION},
 };
 use crate::store::{Store, StoreError, remove_tree};
@@ -223,9 +223,11 @@ impl<'a> Builds<'a> {
         Ok(near)
     }
 
-    /// The files behind the digest of a context selection, if they are known.
-    pub fn listing(&self, digest: &Digest) -> Option<Listing> {
-        read(&self.listing_path(digest)).ok().and_then(|bytes| Listing::decode(&bytes))
+    /// The files behind the digests of an old and a new context selection, without those that are
+    /// the same in both; if they are known.
+    pub fn listings_apart(&self, old: &Digest, new: &Digest) -> Option<(Listing, Listing)> {
+        let bytes = |digest| read(&self.listing_path(digest)).ok();
+        listing::decode_apart(&bytes(old)?, &bytes(new)?)
     }
 
     /// The folder with the logs of a build.

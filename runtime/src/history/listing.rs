@@ -69,7 +69,7 @@ pub(super) fn encode(parts: &[SelectedPart]) -> Vec<u8> {
                 }
             }
             out.push(b'\t');
-            escape(&part.path_of(item), &mut out);
+            escape(&part.path_of(&item), &mut out);
             out.push(b'\n');
         }
     }
@@ -96,6 +96,48 @@ impl Listing {
         }
         Some(Self { files: files.into_iter().collect() })
     }
+}
+
+/// Two listings without what is the same in both: the longer they are, the less of them is usually
+/// apart. `None` if one is damaged.
+pub(super) fn decode_apart(old: &[u8], new: &[u8]) -> Option<(Listing, Listing)> {
+    let (start, end) = common_lines(old, new);
+    let mut apart = (
+        Listing::decode(&old[start..old.len() - end])?,
+        Listing::decode(&new[start..new.len() - end])?,
+    );
+    if apart.0.files.keys().eq(apart.1.files.keys()) {
+        return Some(apart);
+    }
+    // A file that was selected twice may be in the common part as well.
+    for common in [&old[..start], &old[old.len() - end..]] {
+        for (path, facts) in Listing::decode(common)?.files {
+            let listings = [&mut apart.0.files, &mut apart.1.files];
+            if listings.iter().any(|files| files.contains_key(&path)) {
+                for files in listings {
+                    files.entry(path.clone()).or_insert_with(|| facts.clone());
+                }
+            }
+        }
+    }
+    Some(apart)
+}
+
+/// How many bytes at the start and at the end are lines that both have.
+fn common_lines(old: &[u8], new: &[u8]) -> (usize, usize) {
+    let same = |(a, b): &(&u8, &u8)| a == b;
+    let start = old.iter().zip(new).take_while(same).count();
+    let start = old[..start].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let (old, new) = (&old[start..], &new[start..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    // From the first line that is whole in both.
+    let tail = &old[old.len() - end..];
+    let starts_line = |text: &[u8]| text.len() == end || text[text.len() - end - 1] == b'\n';
+    if starts_line(old) && starts_line(new) {
+        return (start, end);
+    }
+    let cut = tail.iter().position(|byte| *byte == b'\n').map_or(end, |at| at + 1);
+    (start, end - cut)
 }
 
 fn escape(path: &Path, out: &mut Vec<u8>) {
@@ -153,7 +195,39 @@ mod tests {
         assert_eq!(of("src/link"), ("symlink", Content::Target("a".into())));
     }
 
+    /// A listing of files named by letters with contents by numbers.
+    fn text(files: &[(u8, u8)]) -> Vec<u8> {
+        let line = |(name, content): &(u8, u8)| {
+            let digest = Digest::of(&[*content]).hex();
+            format!("f644\t{digest}\t{}\n", char::from(b'a' + name))
+        };
+        files.iter().map(line).collect::<String>().into_bytes()
+    }
+
     proptest! {
+        #[test]
+        fn what_differs_is_apart(
+            old in proptest::collection::vec((0..6_u8, 0..2_u8), 0..12),
+            new in proptest::collection::vec((0..6_u8, 0..2_u8), 0..12),
+        ) {
+            // A name has one content in a listing, however often it is there.
+            let settled = |files: Vec<(u8, u8)>| -> Vec<(u8, u8)> {
+                let last: BTreeMap<u8, u8> = files.iter().copied().collect();
+                files.iter().map(|(name, _)| (*name, last[name])).collect()
+            };
+            let (old, new) = (text(&settled(old)), text(&settled(new)));
+            let differences = |old: &Listing, new: &Listing| {
+                let names: std::collections::BTreeSet<_> =
+                    old.files.keys().chain(new.files.keys()).cloned().collect();
+                let pair = |name: &PathBuf| (old.files.get(name).cloned(), new.files.get(name).cloned());
+                let pairs = names.into_iter().map(|name| (pair(&name), name));
+                pairs.filter(|((old, new), _)| old != new).collect::<Vec<_>>()
+            };
+            let (whole_old, whole_new) = (Listing::decode(&old).unwrap(), Listing::decode(&new).unwrap());
+            let apart = decode_apart(&old, &new).unwrap();
+            prop_assert_eq!(differences(&apart.0, &apart.1), differences(&whole_old, &whole_new));
+        }
+
         #[test]
         fn any_path_comes_back(bytes in proptest::collection::vec(1_u8.., 0..40)) {
             let path = PathBuf::from(OsString::from_vec(bytes));
