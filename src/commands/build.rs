@@ -78,7 +78,9 @@ pub fn build(store: &Store, args: &BuildArgs) -> Outcome {
     let outside =
         Outside { contexts: &contexts, registry: &registry, agents: &agents, cancel: &cancel };
     let place = (inputs.dockerfile.name(), args.context.as_str());
-    execute(store, &compiled.graph, place, &outside, &args.build)
+    let outcome = execute(store, &compiled.graph, place, &outside, &args.build);
+    contexts.leave();
+    outcome
 }
 
 /// What a graph is run with, beside its options.
@@ -111,7 +113,9 @@ pub fn run(store: &Store, args: &RunArgs) -> Outcome {
     let outside =
         Outside { contexts: &contexts, registry: &registry, agents: &agents, cancel: &cancel };
     let dockerfile = graph.meta.files.first().map_or("", |file| &file.name);
-    execute(store, &graph, (dockerfile, &args.context), &outside, &args.build)
+    let outcome = execute(store, &graph, (dockerfile, &args.context), &outside, &args.build);
+    contexts.leave();
+    outcome
 }
 
 /// Finds out what cannot work before anything is done.
