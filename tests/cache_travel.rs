@@ -157,6 +157,27 @@ fn what_was_not_needed_is_not_lost() {
 }
 
 #[test]
+fn a_layer_that_a_cache_lost_is_left_out_of_the_next() {
+    let one = machine("# one\nprogram\n");
+    let folder = one.path("cache");
+    let cache = |dest: &Path| format!("--cache-to type=local,dest={},mode=max", dest.display());
+    build(&one, &cache(&folder));
+    // Another build that wrote to the folder would remove what its own cache does not need.
+    let toolchain = fs::read_dir(folder.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap());
+    let toolchain = toolchain.filter(|e| (290_000..320_000).contains(&e.metadata().unwrap().len()));
+    let lost: Vec<_> = toolchain.map(|entry| fs::remove_file(entry.path()).unwrap()).collect();
+    assert_eq!(lost.len(), 1, "the layer with the toolchain");
+    for to in [folder.clone(), one.path("other")] {
+        let two = machine("# one\nprogram\n");
+        let from = format!("--cache-from type=local,src={}", folder.display());
+        nothing_ran(&build(&two, &format!("{from} {}", cache(&to))));
+        // The rest has travelled on.
+        let three = machine("# one\nprogram\n");
+        nothing_ran(&build(&three, &format!("--cache-from type=local,src={}", to.display())));
+    }
+}
+
+#[test]
 fn an_image_carries_its_own_cache() {
     let (one, registry) = (machine("# one\nprogram\n"), Registry::start());
     let name = format!("{}/app:1", registry.host);

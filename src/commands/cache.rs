@@ -62,7 +62,7 @@ pub fn export(store: &Store, args: &CacheExportArgs) -> Outcome {
     let sink = render::sink(args.progress, args.quiet, None);
     let written = caches::write(store, &packed, None, place, (1, &*sink, &stop));
     sink.finish();
-    written?;
+    caches::outcome(written)?;
     if !args.quiet {
         report::tell(&format!(
             "exported {}, {}",

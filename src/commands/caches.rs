@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rbc_ir::{Digest, Graph};
 use rbc_runtime::{
-    build::{BuildOptions, bring_base_images},
+    build::{BuildError, BuildOptions, bring_base_images},
     export::{Dest, ExportError, Origins, OutputKind, OutputSpec, Packaging},
     layer::Packing,
     progress::{Event, EventSink},
@@ -108,7 +108,6 @@ impl Caches<'_> {
             stop: stop.clone(),
         };
         let contents = Contents { results, mounts: Mounts::none() };
-        let packed = travel::pack(self.store, &contents, &options)?;
         let place = match &to.place {
             ToPlace::Local { dest, tag } => {
                 Place::Layout { dest: &Dest::Path(dest.clone()), packaging: Packaging::Folder, tag }
@@ -118,7 +117,14 @@ impl Caches<'_> {
             }
             ToPlace::Inline => return Ok(()),
         };
-        write(self.store, &packed, imports, place, (step, self.options.events, stop))
+        loop {
+            let packed = travel::pack(self.store, &contents, &options)?;
+            match write(self.store, &packed, imports, place, (step, self.options.events, stop)) {
+                // Another build replaced it; each time at least one layer more is left out.
+                Err(TravelError::Lost { .. }) => {}
+                written => return outcome(written),
+            }
+        }
     }
 }
 
@@ -127,7 +133,16 @@ fn here(store: &Store, layers: &[LayerId]) -> Vec<LayerId> {
     layers.iter().filter(|id| store.has_layer(id)).cloned().collect()
 }
 
+/// What becomes of a command that wrote a cache or not.
+pub fn outcome(written: Result<(), TravelError>) -> Outcome {
+    match written {
+        Err(TravelError::Stopped) => Err(BuildError::Cancelled.into()),
+        written => Ok(written?),
+    }
+}
+
 /// Where a packed cache goes.
+#[derive(Clone, Copy)]
 pub enum Place<'a> {
     Layout { dest: &'a Dest, packaging: Packaging, tag: &'a str },
     Registry { client: &'a Client, reference: &'a rbc_runtime::image::Reference },
@@ -140,8 +155,8 @@ pub fn write(
     imports: Option<&Imports<'_>>,
     place: Place<'_>,
     (step, events, stop): (usize, &dyn EventSink, &Stop),
-) -> Outcome {
-    let put = match place {
+) -> Result<(), TravelError> {
+    match place {
         Place::Layout { dest, packaging, tag } => {
             let progress = |done, total| {
                 let total = Some(total);
@@ -156,9 +171,5 @@ pub fn write(
                 moved.tell(blob, done);
             })
         }
-    };
-    match put {
-        Err(TravelError::Stopped) => Err(rbc_runtime::build::BuildError::Cancelled.into()),
-        put => Ok(put?),
     }
 }

@@ -133,6 +133,11 @@ impl<'a> Imports<'a> {
         self.sources.iter().find_map(|source| Some((&source.travelled, source.layers.get(id)?)))
     }
 
+    /// Notes that a layer cannot be had after all.
+    pub(super) fn lose(&self, id: &LayerId) {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+
     /// Fetches those layers that are not in the store; `false` if there is one that cannot be had.
     ///
     /// # Errors
@@ -182,7 +187,7 @@ impl<'a> Imports<'a> {
 }
 
 /// Whether an error is not one of the cache that is read.
-fn is_own(error: &TravelError) -> bool {
+pub(super) fn is_own(error: &TravelError) -> bool {
     let image = |error: &ImageError| matches!(error, ImageError::Store(e) if e.is_unwritable());
     match error {
         TravelError::Stopped | TravelError::Store(_) => true,

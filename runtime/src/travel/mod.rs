@@ -55,6 +55,13 @@ pub enum TravelError {
         /// What there is.
         known: Vec<String>,
     },
+    /// A cache that was read has lost a layer since then, and it cannot be written with what is
+    /// packed. Packing again leaves it out.
+    #[error("{what} has lost layers while it was used")]
+    Lost {
+        /// Where it was.
+        what: String,
+    },
     /// The user stopped it.
     #[error("cancelled")]
     Stopped,

@@ -1,6 +1,6 @@
 //! Writes a packed cache somewhere.
 
-use super::{Imports, Packed, TravelError};
+use super::{Imports, Packed, TravelError, imports::is_own};
 use crate::{
     export::{Bundle, Dest, ExportError, Format, Naming, OutputKind, OutputSpec, Packaging},
     image::{ANNOTATION_REF, Descriptor, Reference},
@@ -41,7 +41,12 @@ pub fn put_layout(
     let mut output = OutputSpec::new(OutputKind::Image(Format::Oci), dest.clone());
     output.packaging = packaging;
     bundle.sweep_folder();
-    Ok(bundle.write(store, &output, progress)?)
+    let written = bundle.write(store, &output, progress);
+    if written.is_err() {
+        // Another process may have replaced the cache in the folder just now.
+        bring(store, packed, imports, &is_there)?;
+    }
+    Ok(written?)
 }
 
 /// Pushes to a registry: blobs first, the manifest under its tag last.
@@ -71,6 +76,9 @@ pub fn put_registry(
 }
 
 /// Fetches blobs that are neither in the store nor where they are to go.
+///
+/// # Errors
+/// [`TravelError::Lost`] if one is not where it was read any more.
 fn bring(
     store: &Store,
     packed: &Packed,
@@ -82,7 +90,13 @@ fn bring(
             && !is_there(blob)
             && let Some((travelled, _)) = imports.layer(layer)
         {
-            travelled.bring(store, blob)?;
+            match travelled.bring(store, blob) {
+                Err(error) if !is_own(&error) => {
+                    imports.lose(layer);
+                    return Err(TravelError::Lost { what: travelled.what().to_owned() });
+                }
+                brought => brought?,
+            }
         }
     }
     Ok(())
