@@ -430,3 +430,124 @@ fn what_does_not_fit_fails_and_says_what_is_in_the_way() {
     let failed = support::Run::from(load.output().unwrap());
     failed.fails(1, "images with names take");
 }
+
+/// A stage of three steps that make so many million bytes each, and a file `/made`.
+fn stage(name: &str, begin: &str, millions: u32) -> String {
+    let run = |n: u32| format!("RUN head -c {millions}000000 /dev/urandom > /{n} # {name}\n");
+    format!(
+        "FROM {begin} AS {name}\n{}RUN echo {name} > /made\n",
+        (1..=3).map(run).collect::<String>()
+    )
+}
+
+/// A bench with a Dockerfile, and the smallest limit under which `millions` fit beside the base image.
+fn limited(dockerfile: &str, millions: u64) -> (Bench, u64) {
+    let bench = Bench::with_busybox();
+    bench.write("c/Dockerfile", dockerfile);
+    // The base image once more as layers, the index and small layers.
+    let max = 2 * disk(&bench.root(), "") + 1_000_000 + millions * 1_000_000;
+    (bench, max)
+}
+
+/// Builds under a limit and gives the digest of the image, which must be that of a build without one.
+fn builds_within(bench: &Bench, max: u64) -> support::Run {
+    let build = |flags: &str| {
+        bench
+            .rbc(&format!("build --progress plain --iidfile id -o type=oci,dest=out.tar {flags} c"))
+    };
+    let run = build(&format!("--state-max-size {max}")).ok();
+    assert!(total(bench) <= max, "{}", bench.rbc("du -v").stdout);
+    bench.rbc("fsck --check").ok();
+    let limited = bench.read("id");
+    bench.rbc("prune --all --force").ok();
+    build("").ok();
+    assert_eq!(bench.read("id"), limited);
+    run
+}
+
+#[test]
+fn layers_of_a_stage_that_nothing_needs_any_more_make_room() {
+    let one = stage("one", "busybox", 3);
+    let two = "FROM busybox AS two\nRUN --mount=type=bind,from=one,target=/m cp /m/made /one\n";
+    // Begins when the first stage is done with.
+    let three = stage("three", "two", 3);
+    let last = "FROM busybox\nCOPY --from=three /made /one /\nRUN cat /made /one > /both\n";
+    let (bench, max) = limited(&format!("{one}{two}{three}{last}"), 13);
+    let run = builds_within(&bench, max);
+    assert!(run.stderr.contains("evicted "), "{}", run.stderr);
+    assert_eq!(Oci::read(&bench.path("out.tar")).text("/both"), "three\none\n");
+}
+
+#[test]
+fn what_a_build_evicts_of_itself_is_a_miss_the_next_time() {
+    let dockerfile = |last: &str| {
+        let (one, three) = (stage("one", "busybox", 3), stage("three", "two", 3));
+        format!("{one}FROM busybox AS two\nCOPY --from=one /made /one\n{three}{last}")
+    };
+    let last = "FROM busybox\nCOPY --from=three /made /\n";
+    let (bench, max) = limited(&dockerfile(last), 13);
+    let build = |flags: &str| {
+        let max = format!("--state-max-size {max}");
+        bench.rbc(&format!("build --progress plain -o out {max} {flags} c")).ok()
+    };
+    build("");
+    assert_eq!(build("").done(), 0, "the image itself is there");
+    bench.write("c/Dockerfile", dockerfile(&format!("{last}COPY --from=one /made /again\n")));
+    let again = build("");
+    assert!(again.stderr.contains("evict"), "{}", again.stderr);
+    assert!(again.done() >= 4, "{}", again.stderr);
+    assert_eq!(bench.read("out/again"), "one\n");
+    bench.rbc("fsck --check").ok();
+}
+
+#[test]
+fn stages_side_by_side_that_do_not_fit_together_run_one_after_the_other() {
+    let stages: String = ["one", "two", "three"].map(|name| stage(name, "busybox", 3)).concat();
+    let last = "FROM busybox\nCOPY --from=one /made /one\nCOPY --from=two /made /two\n\
+                COPY --from=three /made /three\n";
+    let (bench, max) = limited(&format!("{stages}{last}"), 13);
+    for _ in 0..3 {
+        builds_within(&bench, max);
+        let image = Oci::read(&bench.path("out.tar"));
+        assert_eq!(
+            ["/one", "/two", "/three"].map(|p| image.text(p)),
+            ["one\n", "two\n", "three\n"]
+        );
+        bench.rbc("prune --all --force").ok();
+    }
+}
+
+#[test]
+fn what_goes_out_stays_and_what_is_needed_at_once_must_fit() {
+    // All of a stage goes into the image.
+    let (bench, max) = limited(&stage("one", "busybox", 3), 7);
+    let build = |bench: &Bench, max: u64, flags: &str| {
+        bench.rbc(&format!("build --progress plain -o out --state-max-size {max} {flags} c"))
+    };
+    let failed = build(&bench, max, "").fails(1, "the state folder is limited to");
+    assert!(failed.stderr.contains("running builds hold"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("ERROR: the state folder is limited"), "{}", failed.stderr);
+    bench.rbc("fsck --check").ok();
+    build(&bench, max + 4_000_000, "").ok();
+    assert!(bench.path("out/3").exists());
+
+    // A step needs two stages at once.
+    let both = "FROM busybox\nRUN --mount=from=one,target=/a --mount=from=two,target=/b ls /a /b\n";
+    let stages = format!("{}{}{both}", stage("one", "busybox", 3), stage("two", "busybox", 3));
+    let (bench, max) = limited(&stages, 13);
+    build(&bench, max, "").fails(1, "the state folder is limited to");
+    bench.rbc("fsck --check").ok();
+    build(&bench, max + 8_000_000, "").ok();
+
+    // A cache of all steps needs all of them.
+    let last = "FROM busybox\nCOPY --from=three /made /\n";
+    let stages = format!("{}{}{last}", stage("one", "busybox", 3), stage("three", "one", 3));
+    let (bench, max) = limited(&stages, 20);
+    build(&bench, max, "--cache-to type=local,dest=cache,mode=min").ok();
+    let (one, three) = (stage("one", "busybox", 3), stage("three", "two", 3));
+    let two = "FROM busybox AS two\nCOPY --from=one /made /one\n";
+    let (bench, max) = limited(&format!("{one}{two}{three}{last}"), 13);
+    build(&bench, max, "--cache-to type=local,dest=cache,mode=max").fails(1, "is limited to");
+    build(&bench, max, "--cache-to type=local,dest=cache,mode=min").ok();
+    bench.rbc("fsck --check").ok();
+}

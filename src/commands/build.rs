@@ -227,6 +227,7 @@ fn run_and_export(
         cancel,
         registry,
         imports: imports.as_ref(),
+        keep: caches::kept(flags),
         journal,
         on_failure: flags.debug_shell.is_some().then_some(&show_failed),
         on_layer: Some(&add_ahead),

@@ -41,6 +41,12 @@ pub fn open<'a>(
     Ok(Some(Imports::open(store, registry, &flags.cache_from, events)?))
 }
 
+/// Which results have to be there for `--cache-to` once the build has ended.
+pub fn kept(flags: &BuildFlags) -> Mode {
+    let of_all = |to: &CacheTo| to.mode == Mode::Max && to.place != ToPlace::Inline;
+    if flags.cache_to.iter().any(of_all) { Mode::Max } else { Mode::Min }
+}
+
 /// A build that has ended, of which caches are made.
 pub struct Caches<'a> {
     pub store: &'a Store,

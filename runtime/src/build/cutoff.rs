@@ -18,7 +18,7 @@ use rbc_ir::{
 use super::{BuildError, execute::Executor, schedule::on_cpu_pool};
 use crate::{
     layer,
-    store::{CachedResult, InputContent, LayerId, StoredResult},
+    store::{CachedResult, InputContent, LayerId, Store, StoredResult},
     tree::{
         self, LastLink, LayerStack, Names, SourceTree, TreeError, clean, resolve, same_selection,
     },
@@ -38,10 +38,14 @@ enum Reads {
 
 impl Executor<'_> {
     /// What the inputs of a node whose inputs are done consist of.
-    pub(super) fn contents(&self, node: &Node) -> Result<Vec<InputContent>, BuildError> {
+    pub(super) fn contents(
+        &self,
+        store: &Store,
+        node: &Node,
+    ) -> Result<Vec<InputContent>, BuildError> {
         let content = |input| match self.is_pinned(input) {
             true => Ok(InputContent::Pinned(input.node)),
-            false => self.layers_of(input).map(InputContent::Layers),
+            false => self.layers_of(store, input).map(InputContent::Layers),
         };
         node.inputs.iter().map(content).collect()
     }
@@ -66,12 +70,13 @@ impl Executor<'_> {
     /// are fetched, and those of the result if it fits; with it comes the name of its cache.
     pub(super) fn same_content_elsewhere(
         &self,
+        store: &Store,
         node: &Node,
         operation: &Digest,
         contents: &[InputContent],
     ) -> Result<Option<(StoredResult, String)>, BuildError> {
         let Some(imports) = self.options.imports else { return Ok(None) };
-        let fetching = super::fetching(self.store, self.options);
+        let fetching = super::fetching(store, self.options);
         let bring = |layers: &[LayerId]| Ok(imports.bring(&fetching, layers)?);
         for offer in imports.results_of_operation(operation) {
             let stored = &offer.result.stored;

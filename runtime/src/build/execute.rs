@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use super::{
     notes,
     plan::{Fate, Plan},
     schedule::on_cpu_pool,
+    values::{Value, Values},
 };
 use crate::{
     fileop,
@@ -49,23 +50,13 @@ pub(super) enum Outcome {
     Found,
 }
 
-/// What is known of a node while the build runs.
-#[derive(Clone, Debug)]
-enum Value {
-    /// Layers, with the identity of the result they are.
-    Result(CachedResult),
-    /// An empty root.
-    Scratch,
-    /// Files of a context, read in place.
-    Context,
-}
-
 pub(super) struct Executor<'a> {
     pub(super) store: &'a Store,
     pub(super) graph: &'a Graph,
     pub(super) options: &'a BuildOptions<'a>,
-    /// Set once a node is done.
-    values: Vec<OnceLock<Value>>,
+    pub(super) values: Arc<Values>,
+    /// Layers that are made and found no room yet.
+    unplaced: Vec<Mutex<Option<Unplaced>>>,
     /// Logs of the steps that were executed.
     logs: Vec<OnceLock<StepLog>>,
     /// Likely causes of failures.
@@ -80,6 +71,27 @@ pub(super) struct Executor<'a> {
     /// build ends, since ext4 is slow to make files where it has just removed some (it leaves the
     /// inodes of the last seconds alone and looks at each of them).
     remains: Mutex<Vec<NewLayer>>,
+}
+
+/// A node that is being executed.
+#[derive(Clone, Copy)]
+struct Turn<'t> {
+    at: usize,
+    digest: &'t Digest,
+    node: &'t Node,
+    step: Option<StepId>,
+    /// Holds what is looked up until the node's value is set.
+    store: &'t Store,
+    begin: Instant,
+}
+
+/// A finished layer that is not published yet.
+struct Unplaced {
+    new: NewLayer,
+    size: layer::Size,
+    copied: fileop::Copied,
+    /// How long it took to make.
+    took: Duration,
 }
 
 /// A layer being made: its folder and the time of the file system when it was begun.
@@ -122,15 +134,8 @@ impl<'a> Executor<'a> {
         graph: &'a Graph,
         options: &'a BuildOptions<'a>,
         plan: &Plan,
+        values: Arc<Values>,
     ) -> Self {
-        let values = plan
-            .fates
-            .iter()
-            .map(|fate| match fate {
-                Fate::Cached(result) => OnceLock::from(Value::Result(result.clone())),
-                Fate::Run | Fate::Unneeded => OnceLock::new(),
-            })
-            .collect();
         let logs = plan.fates.iter().map(|_| OnceLock::new()).collect();
         let likely = plan.fates.iter().map(|_| OnceLock::new()).collect();
         let commands = (plan.fates.iter().zip(graph.nodes.values()))
@@ -148,6 +153,7 @@ impl<'a> Executor<'a> {
             graph,
             options,
             values,
+            unplaced: plan.fates.iter().map(|_| Mutex::default()).collect(),
             logs,
             likely,
             oom_kills: if commands > 0 { likely::oom_kills() } else { None },
@@ -170,22 +176,21 @@ impl<'a> Executor<'a> {
                 (Value::Context, Outcome::Found)
             }
             _ => {
-                let (result, outcome) = self.result(at, digest, node, step)?;
-                (Value::Result(result), outcome)
+                let apart = self.values.store_of_step()?;
+                let store = apart.as_ref().unwrap_or(self.store);
+                let turn = Turn { at, digest, node, step, store, begin: Instant::now() };
+                let (result, outcome) = self.result(&turn)?;
+                self.values.set(at, Value::Result(result));
+                return Ok(outcome);
             }
         };
-        let _ = self.values[at].set(value);
+        self.values.set(at, value);
         Ok(outcome)
     }
 
     /// Makes a node's result unless another process is making or has made the same one.
-    fn result(
-        &self,
-        at: usize,
-        digest: &Digest,
-        node: &Node,
-        step: Option<StepId>,
-    ) -> Result<(CachedResult, Outcome), BuildError> {
+    fn result(&self, turn: &Turn<'_>) -> Result<(CachedResult, Outcome), BuildError> {
+        let &Turn { at, digest, node, step, store, begin } = turn;
         let meta = self.graph.node_meta(digest);
         let inputs = self.input_ids(node);
         let _lock = self.lock(digest)?;
@@ -202,45 +207,61 @@ impl<'a> Executor<'a> {
             Ok((result, Outcome::Found))
         };
         if !meta.no_cache
-            && let Some(result) = self.store.result(digest)?
+            && let Some(result) = store.result(digest)?
             && result.stored.inputs == inputs
         {
             return found(result, Found::Meanwhile, None);
         }
         let operation = node.op_digest();
-        let contents = self.contents(node)?;
+        let contents = self.contents(store, node)?;
         let candidates = match node.op {
             Op::Source(_) => Candidates::default(),
-            _ => self.store.results_of_operation(&operation)?,
+            _ => store.results_of_operation(&operation)?,
         };
+        let unplaced = self.unplaced(at).take();
+        let is_made = unplaced.is_some();
         if !meta.no_cache
+            && !is_made
             && let Some(same) = self.same_content(node, &contents, &candidates)?
         {
             let stored = StoredResult { inputs, contents, name: meta.name.clone(), ..same };
-            return found(self.store.put_result(digest, stored)?, Found::Content, None);
+            return found(store.put_result(digest, stored)?, Found::Content, None);
         }
         if !meta.no_cache
+            && !is_made
             && !matches!(node.op, Op::Source(_))
             && let Some((same, origin)) =
-                self.same_content_elsewhere(node, &operation, &contents)?
+                self.same_content_elsewhere(store, node, &operation, &contents)?
         {
             let stored = StoredResult { inputs, contents, name: meta.name.clone(), ..same };
-            let result = self.store.put_result(digest, stored)?;
+            let result = store.put_result(digest, stored)?;
             return found(result, Found::Content, Some(origin));
         }
-        if let Some(step) = step {
-            self.options.events.event(Event::StepStarted { step, name: &meta.name, digest });
-        }
-        let begin = Instant::now();
-        let start_ms = journal.elapsed_ms();
-        journal.note(at, |note| note.start_ms = Some(start_ms));
-        let layers = self.execute(at, digest, node, step, &candidates)?;
+        let (layers, elapsed) = match unplaced {
+            Some(unplaced) => {
+                let took = unplaced.took;
+                (self.place(turn, unplaced, &candidates)?, took)
+            }
+            None => {
+                if let Some(step) = step {
+                    let name = &meta.name;
+                    self.options.events.event(Event::StepStarted { step, name, digest });
+                }
+                let start_ms = journal.elapsed_ms();
+                journal.note(at, |note| note.start_ms = Some(start_ms));
+                (self.execute(turn, &candidates)?, begin.elapsed())
+            }
+        };
         let name = meta.name.clone();
-        let elapsed = begin.elapsed();
         let stored = StoredResult { layers, inputs, operation, contents, name, elapsed };
-        let result = self.store.put_result(digest, stored)?;
+        let result = store.put_result(digest, stored)?;
         journal.note(at, |note| notes::made(note, node, &result));
         Ok((result, Outcome::Executed))
+    }
+
+    /// The layer of a node that is made and found no room.
+    fn unplaced(&self, at: usize) -> MutexGuard<'_, Option<Unplaced>> {
+        self.unplaced[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the lock on a key. Another process that holds it is making this very result.
@@ -258,16 +279,14 @@ impl<'a> Executor<'a> {
 
     fn execute(
         &self,
-        at: usize,
-        digest: &Digest,
-        node: &Node,
-        step: Option<StepId>,
+        turn: &Turn<'_>,
         earlier: &[CachedResult],
     ) -> Result<Vec<LayerId>, BuildError> {
+        let &Turn { node, step, store, .. } = turn;
         match &node.op {
             Op::Source(Source::Image(source)) => {
                 let layers = images::fetch_layers(
-                    self.store,
+                    store,
                     source,
                     &images::ImagePlaces {
                         layouts: &self.options.oci_layouts,
@@ -283,42 +302,35 @@ impl<'a> Executor<'a> {
                 let agent = self.options.ssh_agents.get("default").map(PathBuf::as_path);
                 let means = git::Means { agent, is_cancelled: &is_cancelled };
                 git::checkout(source, &new.upper(), new.work(), &means)?;
-                Ok(vec![self.publish_source(new, LayerKind::Git)?])
+                Ok(vec![publish_source(store, &new, LayerKind::Git)?])
             }
             Op::Source(Source::Http(source)) => {
                 let new = NewLayer::begin(self.store)?;
-                http::Client::new().write_file(self.store, source, &new.upper())?;
-                Ok(vec![self.publish_source(new, LayerKind::Http)?])
+                http::Client::new().write_file(store, source, &new.upper())?;
+                Ok(vec![publish_source(store, &new, LayerKind::Http)?])
             }
             Op::Source(Source::Scratch) => Ok(Vec::new()),
-            Op::Source(Source::Context(source)) => self.context_layers(source),
+            Op::Source(Source::Context(source)) => self.context_layers(store, source),
             Op::Exec(exec) => {
-                let mut layers = self.layers_of(&node.inputs[0])?;
-                let new = self.exec((at, digest, node, exec), &layers, step)?;
-                layers.push(self.publish(at, new, &node.op, &layers, earlier)?);
-                Ok(layers)
+                let root = self.layers_of(store, &node.inputs[0])?;
+                let new = self.exec(turn, exec, &root)?;
+                self.finish(turn, new, fileop::Copied::default(), &root, earlier)
             }
             Op::File(file) => {
-                let mut layers = self.layers_of(&node.inputs[0])?;
-                let (new, copied) = self.file(node, file, &layers, earlier)?;
-                let layer = self.publish(at, new, &node.op, &layers, earlier)?;
-                if copied.len() >= MIN_NOTED {
-                    let before = earlier.first().and_then(|before| before.stored.layers.last());
-                    self.store.put_copied(&layer, &copied, before)?;
-                }
-                layers.push(layer);
-                Ok(layers)
+                let root = self.layers_of(store, &node.inputs[0])?;
+                let (new, copied) = self.file(turn, file, &root, earlier)?;
+                self.finish(turn, new, copied, &root, earlier)
             }
             Op::Merge => {
-                let mut layers = self.layers_of(&node.inputs[0])?;
+                let mut layers = self.layers_of(store, &node.inputs[0])?;
                 for input in &node.inputs[1..] {
-                    layers.extend(self.layers_of(input)?);
+                    layers.extend(self.layers_of(store, input)?);
                 }
                 Ok(layers)
             }
             Op::Diff => {
-                let lower = self.layers_of(&node.inputs[0])?;
-                let upper = self.layers_of(&node.inputs[1])?;
+                let lower = self.layers_of(store, &node.inputs[0])?;
+                let upper = self.layers_of(store, &node.inputs[1])?;
                 match upper.strip_prefix(lower.as_slice()) {
                     Some(added) => Ok(added.to_vec()),
                     None => Err(BuildError::Unsupported(
@@ -329,52 +341,72 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Finishes and publishes a layer from outside.
-    fn publish_source(&self, new: NewLayer, kind: LayerKind) -> Result<LayerId, BuildError> {
-        let size = new.commit()?;
-        self.publish_committed(&new, kind, &size)
-    }
-
-    /// Publishes a layer that is finished, if there is room for it.
-    fn publish_committed(
+    /// Finishes what an operation has made of `root` and publishes it, unless the operation made the
+    /// same before. Gives the layers of the result.
+    fn finish(
         &self,
-        new: &NewLayer,
-        kind: LayerKind,
-        size: &layer::Size,
-    ) -> Result<LayerId, BuildError> {
-        let id = LayerId::unique();
-        self.store.publish_measured(&new.upper(), &id, kind, size.own)?;
-        Ok(id)
-    }
-
-    /// Publishes what an operation has made of `root`, unless it made the same before.
-    fn publish(
-        &self,
-        at: usize,
+        turn: &Turn<'_>,
         new: NewLayer,
-        op: &Op,
+        copied: fileop::Copied,
         root: &[LayerId],
         earlier: &[CachedResult],
-    ) -> Result<LayerId, BuildError> {
+    ) -> Result<Vec<LayerId>, BuildError> {
         let size = new.commit()?;
-        self.options.journal.note(at, |note| note.size = Some(size));
-        if let Some(known) = self.same_layer(op, root, &new.upper(), earlier)? {
-            return Ok(known);
+        self.options.journal.note(turn.at, |note| note.size = Some(size));
+        match self.same_layer(&turn.node.op, root, &new.upper(), earlier)? {
+            Some(known) => {
+                self.note_copied(&known, &copied, earlier)?;
+                Ok([root, &[known]].concat())
+            }
+            None => {
+                let took = turn.begin.elapsed();
+                self.place(turn, Unplaced { new, size, copied, took }, earlier)
+            }
         }
-        let layer = self.publish_committed(&new, LayerKind::Step, &size)?;
-        self.remains.lock().unwrap_or_else(PoisonError::into_inner).push(new);
-        Ok(layer)
     }
 
-    fn exec(
+    /// Publishes a finished layer and gives the layers of the result. Where there is no room, the layer
+    /// is put aside for the next attempt.
+    fn place(
         &self,
-        (at, digest, node, exec): (usize, &Digest, &Node, &Exec),
-        root: &[LayerId],
-        step: Option<StepId>,
-    ) -> Result<NewLayer, BuildError> {
+        turn: &Turn<'_>,
+        made: Unplaced,
+        earlier: &[CachedResult],
+    ) -> Result<Vec<LayerId>, BuildError> {
+        let mut layers = self.layers_of(turn.store, &turn.node.inputs[0])?;
+        match publish_committed(turn.store, &made.new, LayerKind::Step, &made.size) {
+            Ok(layer) => {
+                self.note_copied(&layer, &made.copied, earlier)?;
+                self.remains.lock().unwrap_or_else(PoisonError::into_inner).push(made.new);
+                layers.push(layer);
+                Ok(layers)
+            }
+            Err(error) => {
+                *self.unplaced(turn.at) = Some(made);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Notes what went into a layer, for the next copy.
+    fn note_copied(
+        &self,
+        layer: &LayerId,
+        copied: &fileop::Copied,
+        earlier: &[CachedResult],
+    ) -> Result<(), BuildError> {
+        if copied.len() >= MIN_NOTED {
+            let before = earlier.first().and_then(|before| before.stored.layers.last());
+            self.store.put_copied(layer, copied, before)?;
+        }
+        Ok(())
+    }
+
+    fn exec(&self, turn: &Turn<'_>, exec: &Exec, root: &[LayerId]) -> Result<NewLayer, BuildError> {
+        let &Turn { at, digest, node, step, store, .. } = turn;
         let meta = self.graph.node_meta(digest);
         let new = NewLayer::begin(self.store)?;
-        let mounts = StepMounts::prepare(self, node, exec)?;
+        let mounts = StepMounts::prepare(self, store, node, exec)?;
         let log_name = log_name(step, at);
         let journal = self.options.journal;
         journal.note(at, |note| note.log = Some(log_name.clone()));
@@ -493,18 +525,19 @@ impl<'a> Executor<'a> {
 
     fn file(
         &self,
-        node: &Node,
+        turn: &Turn<'_>,
         file: &FileOp,
         root: &[LayerId],
         earlier: &[CachedResult],
     ) -> Result<(NewLayer, fileop::Copied), BuildError> {
+        let &Turn { node, store, .. } = turn;
         let base = LayerStack::new(self.dirs(root));
         let mut stacks: Vec<Option<LayerStack>> = Vec::with_capacity(node.inputs.len());
         for (number, input) in node.inputs.iter().enumerate() {
             stacks.push(match self.value(input) {
                 Some(Value::Context) => None,
                 _ if number == 0 => None,
-                _ => Some(LayerStack::new(self.dirs(&self.layers_of(input)?))),
+                _ => Some(LayerStack::new(self.dirs(&self.layers_of(store, input)?))),
             });
         }
         let mut inputs: Vec<Option<&dyn SourceTree>> = Vec::with_capacity(stacks.len());
@@ -545,7 +578,11 @@ impl<'a> Executor<'a> {
     }
 
     /// The selected files of a context as a layer, for mounts and merges. Made once for a content.
-    fn context_layers(&self, source: &ContextSource) -> Result<Vec<LayerId>, BuildError> {
+    fn context_layers(
+        &self,
+        store: &Store,
+        source: &ContextSource,
+    ) -> Result<Vec<LayerId>, BuildError> {
         let tree = self.options.contexts.tree(&source.name)?;
         let new = NewLayer::begin(self.store)?;
         let empty = LayerStack::new(Vec::new());
@@ -555,17 +592,26 @@ impl<'a> Executor<'a> {
             fileop::run(&op, &empty, &inputs, &new.upper(), &fileop::FileOpOptions::default())
         })?;
         self.options.contexts.check_again(source)?;
-        Ok(vec![self.publish_source(new, LayerKind::Context)?])
+        Ok(vec![publish_source(store, &new, LayerKind::Context)?])
     }
 
-    /// The layers of a node that is done, lowest first.
-    pub(super) fn layers_of(&self, input: &Input) -> Result<Vec<LayerId>, BuildError> {
+    /// The layers of a node that is done, lowest first. `store` holds those of a context that is not
+    /// read in place.
+    pub(super) fn layers_of(
+        &self,
+        store: &Store,
+        input: &Input,
+    ) -> Result<Vec<LayerId>, BuildError> {
         match self.value(input) {
             Some(Value::Result(result)) => Ok(result.stored.layers),
             Some(Value::Context) => {
                 let (at, digest, node) =
                     self.graph.nodes.get_full(&input.node).expect("inputs are of this graph");
-                Ok(self.result(at, digest, node, None)?.0.stored.layers)
+                let begin = Instant::now();
+                let turn = Turn { at, digest, node, step: None, store, begin };
+                let layers = self.result(&turn)?.0.stored.layers;
+                self.values.set_context(at, &layers);
+                Ok(layers)
             }
             Some(Value::Scratch) | None => Ok(Vec::new()),
         }
@@ -574,7 +620,7 @@ impl<'a> Executor<'a> {
     /// The layers that the node at a position has added to those of its inputs, or all of them, if
     /// it is done.
     pub(super) fn result_layers(&self, at: usize) -> Vec<LayerId> {
-        let Some(Value::Result(result)) = self.values[at].get() else { return Vec::new() };
+        let Some(Value::Result(result)) = self.values.get(at) else { return Vec::new() };
         let layers = &result.stored.layers;
         let first = match self.graph.nodes[at].inputs.first().and_then(|input| self.value(input)) {
             Some(Value::Result(root)) if layers.starts_with(&root.stored.layers) => {
@@ -601,7 +647,7 @@ impl<'a> Executor<'a> {
     }
 
     fn value(&self, input: &Input) -> Option<Value> {
-        self.values[self.graph.nodes.get_index_of(&input.node)?].get().cloned()
+        self.values.get(self.graph.nodes.get_index_of(&input.node)?)
     }
 
     /// The identities of the results that a node is made from.
@@ -628,6 +674,24 @@ impl<'a> Executor<'a> {
             cause: Box::new(error),
         }
     }
+}
+
+/// Finishes and publishes a layer from outside.
+fn publish_source(store: &Store, new: &NewLayer, kind: LayerKind) -> Result<LayerId, BuildError> {
+    let size = new.commit()?;
+    Ok(publish_committed(store, new, kind, &size)?)
+}
+
+/// Publishes a layer that is finished, if there is room for it.
+fn publish_committed(
+    store: &Store,
+    new: &NewLayer,
+    kind: LayerKind,
+    size: &layer::Size,
+) -> Result<LayerId, StoreError> {
+    let id = LayerId::unique();
+    store.publish_measured(&new.upper(), &id, kind, size.own)?;
+    Ok(id)
 }
 
 /// Whether an operation does nothing but copy files as they are, so that what was copied last to a

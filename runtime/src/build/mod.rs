@@ -19,12 +19,16 @@ mod platform;
 mod schedule;
 #[cfg(test)]
 mod testing;
+mod values;
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use rbc_ir::{Digest, Graph, GraphError, Op, Platform, Source};
@@ -44,12 +48,13 @@ use crate::{
     sandbox::{Cancel, Exit, SandboxError},
     source::{git::GitError, http::HttpError},
     store::{LayerId, Store, StoreError},
-    travel::{Fetching, Imports, TravelError},
+    travel::{Fetching, Imports, Mode, TravelError},
     tree::TreeError,
 };
 pub(crate) use notes::step_records;
 use plan::{Fate, Plan};
 pub(crate) use plan::{is_transparent, parts_of_targets};
+use schedule::Turn;
 
 /// Everything a build needs beside the graph.
 pub struct BuildOptions<'a> {
@@ -71,6 +76,9 @@ pub struct BuildOptions<'a> {
     pub registry: &'a Client,
     /// Other caches, which are asked for what the store lacks.
     pub imports: Option<&'a Imports<'a>>,
+    /// Which results are read once the build has ended. Where the state folder has a limit, the layers
+    /// of others may go as soon as no step needs them any more.
+    pub keep: Mode,
     /// Where what becomes of each step is noted.
     pub journal: &'a Journal,
     /// Is shown the first command that failed, once all others have ended.
@@ -99,6 +107,7 @@ impl<'a> BuildOptions<'a> {
             registry,
             journal,
             imports: None,
+            keep: Mode::Min,
             on_failure: None,
             on_layer: None,
         }
@@ -214,6 +223,22 @@ pub enum BuildError {
     Travel(Box<TravelError>),
 }
 
+impl BuildError {
+    /// Whether all that is wrong is that the limit of the state folder leaves no room.
+    fn is_without_room(&self) -> bool {
+        let image = |error: &ImageError| matches!(error, ImageError::Store(e) if e.is_full());
+        match self {
+            Self::Store(error) | Self::Http(HttpError::Store(error)) => error.is_full(),
+            Self::Image(error) => image(error),
+            Self::Registry(error) => {
+                matches!(&**error, RegistryError::Image { source, .. } if image(source))
+            }
+            Self::Travel(error) => matches!(&**error, TravelError::Image(e) if image(e)),
+            _ => false,
+        }
+    }
+}
+
 impl From<TravelError> for BuildError {
     fn from(error: TravelError) -> Self {
         match error {
@@ -258,7 +283,9 @@ pub fn build(
     graph: &Graph,
     options: &BuildOptions<'_>,
 ) -> Result<Built, BuildError> {
-    let plan = plan_with_imports(store, graph, options)?;
+    // What is looked up for this build alone is let go of when it is not needed any more.
+    let apart = store.is_limited().then(|| store.apart(None)).transpose()?;
+    let plan = plan_with_imports(apart.as_ref().unwrap_or(store), graph, options)?;
     platform::check(graph, &plan)?;
     let numbers = step_numbers(graph);
     options.journal.planned(notes::planned(graph, &plan, &numbers, options.imports));
@@ -274,8 +301,13 @@ pub fn build(
         .collect();
     store.touch_results(&used)?;
 
-    let executor = execute::Executor::new(store, graph, options, &plan);
     let in_target = plan::parts_of_targets(graph);
+    let kept = match options.keep {
+        Mode::Min => in_target.clone(),
+        Mode::Max => vec![true; in_target.len()],
+    };
+    let values = values::Values::new(store, apart, graph, &plan, kept);
+    let executor = execute::Executor::new(store, graph, options, &plan, values);
     let tell_layers = |at: usize| {
         if let (true, Some(tell)) = (in_target[at], options.on_layer) {
             executor.result_layers(at).iter().for_each(tell);
@@ -304,24 +336,19 @@ pub fn build(
         .collect::<Result<_, _>>()?;
     let urgency = schedule::chain_lengths(&needs, &schedule::expected_lengths(&took));
     let waits: Vec<bool> = to_run.iter().map(|&at| waits(&graph.nodes[at].op)).collect();
-    let executed = AtomicUsize::new(0);
-    let left = AtomicUsize::new(to_run.len());
+    let steps = Steps {
+        executor: &executor,
+        to_run: &to_run,
+        numbers: &numbers,
+        tell_layers: &tell_layers,
+        executed: AtomicUsize::new(0),
+        left: AtomicUsize::new(to_run.len()),
+        without_room: to_run.iter().map(|_| Mutex::default()).collect(),
+    };
     let ended = schedule::run_all(
         &schedule::Dependencies { needs: &needs, urgency: &urgency, waits: &waits },
         options.jobs,
-        &|| options.cancel.cancel(),
-        &|step| {
-            let at = to_run[step];
-            let ran = run_step(&executor, at, numbers[at])?;
-            // Nobody gets ahead of a build whose last step has ended.
-            if left.fetch_sub(1, Ordering::Relaxed) > 1 {
-                tell_layers(at);
-            }
-            if ran && numbers[at].is_some() {
-                executed.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok::<(), BuildError>(())
-        },
+        &steps,
     );
     if let (Err(_), Some(show)) = (&ended, options.on_failure)
         && let Some(failed) = executor.failed()
@@ -329,12 +356,13 @@ pub fn build(
         show(&failed);
     }
     ended?;
-    let executed = executed.into_inner();
+    let executed = steps.executed.into_inner();
+    executor.values.hand_over(store);
     let targets = graph
         .targets
         .iter()
         .map(|target| match &target.root {
-            Some(root) => executor.layers_of(root),
+            Some(root) => executor.layers_of(store, root),
             None => Ok(Vec::new()),
         })
         .collect::<Result<_, BuildError>>()?;
@@ -435,34 +463,81 @@ fn tell_cached(
     cached
 }
 
-/// Runs one step and tells of it. Gives whether it was executed rather than found.
-fn run_step(
-    executor: &execute::Executor<'_>,
-    at: usize,
-    step: Option<StepId>,
-) -> Result<bool, BuildError> {
-    let begin = Instant::now();
-    let &BuildOptions { events, journal, .. } = executor.options;
-    let result = executor.run(at, step);
-    if let Some(step) = step {
-        let told = result.as_ref().err().map(ToString::to_string);
-        let ran = !matches!(result, Ok(execute::Outcome::Found));
-        if ran {
-            events.event(Event::StepFinished {
-                step,
-                error: told.as_deref(),
-                elapsed: begin.elapsed(),
-            });
+/// The steps that run, by their places in `to_run`.
+struct Steps<'a> {
+    executor: &'a execute::Executor<'a>,
+    to_run: &'a [usize],
+    numbers: &'a [Option<StepId>],
+    tell_layers: &'a (dyn Fn(usize) + Sync),
+    executed: AtomicUsize,
+    /// How many have not ended.
+    left: AtomicUsize,
+    /// Why the last attempt of a step found no room, and how long it took.
+    without_room: Vec<Mutex<Option<(BuildError, Duration)>>>,
+}
+
+impl schedule::Steps<BuildError> for Steps<'_> {
+    fn run(&self, step: usize) -> Result<Turn, BuildError> {
+        let (at, begin) = (self.to_run[step], Instant::now());
+        let outcome = match self.executor.run(at, self.numbers[at]) {
+            Err(error) if error.is_without_room() => {
+                *self.without_room(step) = Some((error, begin.elapsed()));
+                return Ok(Turn::NoRoom);
+            }
+            Err(error) => return Err(self.failed(at, error, begin.elapsed())),
+            Ok(outcome) => outcome,
+        };
+        if outcome == execute::Outcome::Executed {
+            self.tell_finished(at, None, begin.elapsed());
+            if self.numbers[at].is_some() {
+                self.executed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        // Nobody gets ahead of a build whose last step has ended.
+        if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
+            (self.tell_layers)(at);
+        }
+        Ok(Turn::Done)
+    }
+
+    fn give_way(&self, step: usize) -> Result<Vec<usize>, BuildError> {
+        let at = self.to_run[step];
+        let given_up = self.executor.values.give_up_for(at);
+        let steps: Vec<usize> =
+            given_up.iter().filter_map(|at| self.to_run.binary_search(at).ok()).collect();
+        match self.without_room(step).take() {
+            Some((error, elapsed)) if steps.is_empty() => Err(self.failed(at, error, elapsed)),
+            _ => {
+                self.left.fetch_add(steps.len(), Ordering::Relaxed);
+                Ok(steps)
+            }
         }
     }
-    match result {
-        Ok(outcome) => Ok(outcome == execute::Outcome::Executed),
-        Err(error) => {
-            executor.look_for_full_disk(at, &error);
-            let likely = executor.likely(at);
-            journal.note(at, |note| notes::failed(note, &error, likely, begin.elapsed()));
-            Err(executor.explain(at, error))
+
+    fn stop(&self) {
+        self.executor.options.cancel.cancel();
+    }
+}
+
+impl Steps<'_> {
+    fn without_room(&self, step: usize) -> MutexGuard<'_, Option<(BuildError, Duration)>> {
+        self.without_room[step].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_finished(&self, at: usize, error: Option<&str>, elapsed: Duration) {
+        if let Some(step) = self.numbers[at] {
+            self.executor.options.events.event(Event::StepFinished { step, error, elapsed });
         }
+    }
+
+    /// Tells of a step that failed, and gives the failure of the build.
+    fn failed(&self, at: usize, error: BuildError, elapsed: Duration) -> BuildError {
+        let executor = self.executor;
+        self.tell_finished(at, Some(&error.to_string()), elapsed);
+        executor.look_for_full_disk(at, &error);
+        let likely = executor.likely(at);
+        executor.options.journal.note(at, |note| notes::failed(note, &error, likely, elapsed));
+        executor.explain(at, error)
     }
 }
 

@@ -29,6 +29,7 @@ impl StepMounts {
     /// Looks everything up and takes the cache folders.
     pub(super) fn prepare(
         executor: &Executor<'_>,
+        store: &Store,
         node: &Node,
         exec: &Exec,
     ) -> Result<Self, BuildError> {
@@ -47,7 +48,7 @@ impl StepMounts {
             let mount = &exec.mounts[at];
             let source = match &mount.kind {
                 MountKind::Bind { input, source } => {
-                    let layers = executor.layers_of(&node.inputs[*input as usize])?;
+                    let layers = executor.layers_of(store, &node.inputs[*input as usize])?;
                     HostSource::Layers {
                         lowers: executor.mount_dirs(&layers),
                         path: source.clone(),
@@ -66,12 +67,12 @@ impl StepMounts {
                             let Some(input) = first else {
                                 return set_mode_and_owner(path, *mode, *uid, *gid);
                             };
-                            let layers = executor.layers_of(input)?;
+                            let layers = executor.layers_of(store, input)?;
                             fill(&LayerStack::new(executor.dirs(&layers)), source, path)
                         };
                         let spec =
                             CacheSpec { id, key: &key, sharing: *sharing, prepare: &prepare };
-                        let cache = CacheMount::take(executor.store, &spec, options.cancel)?;
+                        let cache = CacheMount::take(store, &spec, options.cancel)?;
                         let path = cache.path().to_owned();
                         caches.push((key, cache));
                         path

@@ -5,6 +5,11 @@
 //! more: only steps that wait (commands, downloads) count as jobs, so work of our own never stands
 //! still because all jobs are waiting. What needs the CPU inside of a step goes to another pool with
 //! a thread for each processor.
+//!
+//! A step may find that there is no room for what it has made, where the state folder has a limit. It
+//! then waits until another one has ended, and from there on one step runs at a time, in the order of
+//! the graph, so that no more is begun than can be finished. When all that is left waits for room,
+//! results are given up for one of them and made again later.
 
 use std::{
     collections::BinaryHeap,
@@ -45,8 +50,32 @@ pub(super) fn expected_lengths(known: &[Option<u64>]) -> Vec<u64> {
     known.iter().map(|millis| millis.unwrap_or(average).max(1)).collect()
 }
 
+/// How a step came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has ended.
+    Done,
+    /// There is no room for what it has made. It can run again.
+    NoRoom,
+}
+
+/// What steps do.
+pub(super) trait Steps<E>: Sync {
+    /// Runs a step.
+    fn run(&self, step: usize) -> Result<Turn, E>;
+    /// Gives up the results of other steps for one that found no room while nothing else can run, and
+    /// gives those that have to run again.
+    ///
+    /// # Errors
+    /// If there are none; the step has failed then.
+    fn give_way(&self, step: usize) -> Result<Vec<usize>, E>;
+    /// Stops those that run, because a step has failed.
+    fn stop(&self);
+}
+
 /// Which step starts next. Knows nothing of threads or clocks.
 struct Queue<'a> {
+    needs: &'a [Vec<usize>],
     urgency: &'a [u64],
     waits: &'a [bool],
     /// For each step those that wait for it.
@@ -57,8 +86,16 @@ struct Queue<'a> {
     jobs: usize,
     /// How many steps each step still waits for.
     waiting_for: Vec<usize>,
+    done: Vec<bool>,
     /// Steps that have not ended.
     left: usize,
+    running: usize,
+    /// Steps that found no room.
+    parked: Vec<usize>,
+    /// Whether one step runs at a time, since room is short.
+    narrow: bool,
+    /// The step that others gave way to and that has not ended.
+    favoured: Option<usize>,
     /// Set once a step failed: nothing more is started.
     stopped: bool,
 }
@@ -72,59 +109,126 @@ impl<'a> Queue<'a> {
                 users[before].push(step);
             }
         }
-        let waiting_for: Vec<usize> = needs.iter().map(Vec::len).collect();
         let left = needs.len();
-        let ready = Default::default();
-        let mut queue =
-            Self { urgency, waits, users, ready, jobs, waiting_for, left, stopped: false };
+        let mut queue = Self {
+            needs,
+            urgency,
+            waits,
+            users,
+            ready: Default::default(),
+            jobs,
+            waiting_for: needs.iter().map(Vec::len).collect(),
+            done: vec![false; left],
+            left,
+            running: 0,
+            parked: Vec::new(),
+            narrow: false,
+            favoured: None,
+            stopped: false,
+        };
         (0..left).filter(|&step| needs[step].is_empty()).for_each(|step| queue.enter(step));
         queue
     }
 
     fn enter(&mut self, step: usize) {
-        let place = (self.urgency[step], std::cmp::Reverse(step));
-        self.ready[usize::from(self.waits[step])].push(place);
+        let urgency = match self.narrow {
+            true if self.favoured == Some(step) => 1,
+            true => 0,
+            false => self.urgency[step],
+        };
+        self.ready[usize::from(self.waits[step])].push((urgency, std::cmp::Reverse(step)));
     }
 
     /// The most urgent of the ready steps that may start, which is ready no more.
     fn start(&mut self) -> Option<usize> {
+        if self.narrow && self.running > 0 {
+            return None;
+        }
         let [work, wait] = &self.ready;
         let waits = self.jobs > 0 && wait.peek() > work.peek();
         let (_, std::cmp::Reverse(step)) = self.ready[usize::from(waits)].pop()?;
         self.jobs -= usize::from(waits);
+        self.running += 1;
         Some(step)
     }
 
     /// How many steps may start now.
     fn startable(&self) -> usize {
         let [work, wait] = &self.ready;
-        work.len() + wait.len().min(self.jobs)
+        let ready = work.len() + wait.len().min(self.jobs);
+        if self.narrow { ready.min(1_usize.saturating_sub(self.running)) } else { ready }
     }
 
-    /// Makes those ready that waited for this step alone.
-    fn done(&mut self, step: usize) {
-        self.left -= 1;
+    fn end(&mut self, step: usize) {
+        self.running -= 1;
         self.jobs += usize::from(self.waits[step]);
-        for user in std::mem::take(&mut self.users[step]) {
-            self.waiting_for[user] -= 1;
-            if self.waiting_for[user] == 0 {
-                self.enter(user);
+    }
+
+    /// Makes those ready that waited for this step alone, and those that wait for room.
+    fn done(&mut self, step: usize) {
+        self.end(step);
+        self.left -= 1;
+        self.done[step] = true;
+        if self.favoured == Some(step) {
+            self.favoured = None;
+        }
+        for at in 0..self.users[step].len() {
+            let user = self.users[step][at];
+            // One that has ended had this result, which was given up since.
+            if !self.done[user] {
+                self.waiting_for[user] -= 1;
+                if self.waiting_for[user] == 0 {
+                    self.enter(user);
+                }
+            }
+        }
+        std::mem::take(&mut self.parked).into_iter().for_each(|step| self.enter(step));
+    }
+
+    /// Takes back a step that found no room. Gives the one that others have to give way to, if nothing
+    /// else can be done.
+    fn park(&mut self, step: usize) -> Option<usize> {
+        self.end(step);
+        self.parked.push(step);
+        if !self.narrow {
+            self.narrow = true;
+            let ready = std::mem::take(&mut self.ready);
+            ready.into_iter().flatten().for_each(|(_, step)| self.enter(step.0));
+        }
+        let is_last = self.running == 0 && self.ready.iter().all(BinaryHeap::is_empty);
+        match is_last || self.favoured == Some(step) {
+            true => self.favoured.or_else(|| self.parked.iter().min().copied()),
+            false => None,
+        }
+    }
+
+    /// Goes on with a step after the results of others were given up for it. Nothing runs.
+    fn go_on_with(&mut self, step: usize, given_up: &[usize]) {
+        self.favoured = Some(step);
+        self.left += given_up.len();
+        given_up.iter().for_each(|&step| self.done[step] = false);
+        self.parked.clear();
+        self.ready = Default::default();
+        for step in 0..self.needs.len() {
+            let open = self.needs[step].iter().filter(|before| !self.done[**before]).count();
+            self.waiting_for[step] = open;
+            if open == 0 && !self.done[step] {
+                self.enter(step);
             }
         }
     }
 }
 
-/// Runs every step once, at most `jobs` of those that wait at a time. After the first failure no further step
-/// is started, `on_failure` is called so that running ones can be stopped, and the first failure
-/// is returned when all have ended.
+/// Runs every step, at most `jobs` of those that wait at a time, and those again whose results were
+/// given up. After the first failure no further step is started, running ones are stopped, and the
+/// first failure is returned when all have ended.
 pub(super) fn run_all<E: Send>(
     dependencies: &Dependencies<'_>,
     jobs: usize,
-    on_failure: &(dyn Fn() + Sync),
-    run: &(dyn Fn(usize) -> Result<(), E> + Sync),
+    steps: &dyn Steps<E>,
 ) -> Result<(), E> {
-    let steps = dependencies.needs.len();
-    let jobs = jobs.clamp(1, steps.max(1));
+    let count = dependencies.needs.len();
+    let jobs = jobs.clamp(1, count.max(1));
     let queue = Mutex::new(Queue::new(dependencies, jobs));
     let changed = Condvar::new();
     let failure = Mutex::new(None);
@@ -140,15 +244,25 @@ pub(super) fn run_all<E: Send>(
                 continue;
             };
             drop(state);
-            let result = run(step);
+            let result = steps.run(step);
             state = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
-                Ok(()) => state.done(step),
-                Err(error) => {
-                    state.stopped = true;
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    on_failure();
+            let ended = match result {
+                Ok(Turn::Done) => {
+                    state.done(step);
+                    Ok(())
                 }
+                Ok(Turn::NoRoom) => match state.park(step) {
+                    Some(favoured) if !state.stopped => steps
+                        .give_way(favoured)
+                        .map(|given_up| state.go_on_with(favoured, &given_up)),
+                    _ => Ok(()),
+                },
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                state.stopped = true;
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                steps.stop();
             }
             // This thread takes one of those that can start; it needs others for the rest only.
             if state.stopped || state.left == 0 {
@@ -159,7 +273,7 @@ pub(super) fn run_all<E: Send>(
         }
     };
     match rayon::ThreadPoolBuilder::new()
-        .num_threads((jobs + 1).min(steps.max(1)))
+        .num_threads((jobs + 1).min(count.max(1)))
         .thread_name(|n| format!("step-{n}"))
         .build()
     {
@@ -222,7 +336,24 @@ mod tests {
         step: &(dyn Fn(usize) -> Result<(), String> + Sync),
     ) -> Result<(), String> {
         let urgency = chain_lengths(needs, &vec![1; needs.len()]);
-        run_all(&Dependencies { needs, urgency: &urgency, waits }, jobs, &|| (), step)
+        run_all(&Dependencies { needs, urgency: &urgency, waits }, jobs, &Roomy(step, &|| ()))
+    }
+
+    /// Steps that always have room.
+    struct Roomy<'a>(&'a (dyn Fn(usize) -> Result<(), String> + Sync), &'a (dyn Fn() + Sync));
+
+    impl Steps<String> for Roomy<'_> {
+        fn run(&self, step: usize) -> Result<Turn, String> {
+            self.0(step).map(|()| Turn::Done)
+        }
+
+        fn give_way(&self, _: usize) -> Result<Vec<usize>, String> {
+            unreachable!("there is room")
+        }
+
+        fn stop(&self) {
+            self.1();
+        }
     }
 
     #[test]
@@ -316,15 +447,98 @@ mod tests {
         let error = run_all(
             &Dependencies { needs: &needs, urgency: &[3, 2, 1], waits: &[true; 3] },
             2,
-            &|| stopped.store(true, Ordering::SeqCst),
-            &|step| {
-                started.fetch_add(1, Ordering::SeqCst);
-                if step == 1 { Err("step 1 failed".to_owned()) } else { Ok(()) }
-            },
+            &Roomy(
+                &|step| {
+                    started.fetch_add(1, Ordering::SeqCst);
+                    if step == 1 { Err("step 1 failed".to_owned()) } else { Ok(()) }
+                },
+                &|| stopped.store(true, Ordering::SeqCst),
+            ),
         );
         assert_eq!(error, Err("step 1 failed".to_owned()));
         assert_eq!(started.into_inner(), 2);
         assert!(stopped.into_inner());
+    }
+
+    /// Steps that make so much, of which only so much fits: what a step has made goes when all that
+    /// need it have ended.
+    struct Tight<'a> {
+        needs: &'a [Vec<usize>],
+        sizes: &'a [usize],
+        max: usize,
+        /// What is there, what is done, how often each was made, and what was given up.
+        state: Mutex<(BTreeSet<usize>, BTreeSet<usize>, Vec<usize>, BTreeSet<usize>)>,
+    }
+
+    impl Tight<'_> {
+        fn run_all(
+            needs: &[Vec<usize>],
+            sizes: &[usize],
+            max: usize,
+        ) -> Result<Vec<usize>, String> {
+            let state = Mutex::new((
+                BTreeSet::new(),
+                BTreeSet::new(),
+                vec![0; needs.len()],
+                BTreeSet::new(),
+            ));
+            let steps = Tight { needs, sizes, max, state };
+            let urgency = chain_lengths(needs, &vec![1; needs.len()]);
+            let waits = vec![true; needs.len()];
+            run_all(&Dependencies { needs, urgency: &urgency, waits: &waits }, 4, &steps)?;
+            Ok(steps.state.into_inner().unwrap().2)
+        }
+    }
+
+    impl Steps<String> for Tight<'_> {
+        fn run(&self, step: usize) -> Result<Turn, String> {
+            let mut state = self.state.lock().unwrap();
+            let (there, done, made, _) = &mut *state;
+            assert!(self.needs[step].iter().all(|before| there.contains(before)), "{step}");
+            assert!(!done.contains(&step), "{step} has run");
+            let is_needed = |made: &usize| {
+                let mut users = (0..self.needs.len()).filter(|u| self.needs[*u].contains(made));
+                users.any(|user| !done.contains(&user))
+            };
+            there.retain(is_needed);
+            let taken: usize = there.iter().map(|made| self.sizes[*made]).sum();
+            if taken + self.sizes[step] > self.max {
+                return Ok(Turn::NoRoom);
+            }
+            there.insert(step);
+            done.insert(step);
+            made[step] += 1;
+            Ok(Turn::Done)
+        }
+
+        fn give_way(&self, step: usize) -> Result<Vec<usize>, String> {
+            let mut state = self.state.lock().unwrap();
+            let (there, done, _, given_up) = &mut *state;
+            let goes: Vec<usize> = (0..self.needs.len())
+                .filter(|at| done.contains(at) && !self.needs[step].contains(at))
+                .filter(|at| !given_up.contains(at))
+                .collect();
+            given_up.extend(&goes);
+            there.retain(|at| !goes.contains(at));
+            done.retain(|at| !goes.contains(at));
+            if goes.is_empty() { Err(format!("no room for {step}")) } else { Ok(goes) }
+        }
+
+        fn stop(&self) {}
+    }
+
+    #[test]
+    fn steps_that_find_no_room_wait_and_others_give_way() {
+        // Two chains side by side, each of which fits alone, and what takes little of both.
+        let needs =
+            vec![vec![], vec![0], vec![1], vec![2], vec![], vec![4], vec![5], vec![6], vec![3, 7]];
+        let sizes = [3, 3, 3, 0, 3, 3, 3, 0, 1];
+        for _ in 0..50 {
+            let made = Tight::run_all(&needs, &sizes, 6).expect("there is room");
+            assert!(made.iter().all(|times| (1..=2).contains(times)), "{made:?}");
+            assert_eq!(Tight::run_all(&needs, &sizes, 100), Ok(vec![1; 9]), "nothing runs twice");
+            Tight::run_all(&needs, &sizes, 5).expect_err("two of a chain are needed at once");
+        }
     }
 
     /// When the last step ends if steps take exactly `lengths` and `jobs` may run at a time.

@@ -19,6 +19,7 @@ use super::{
 const BLOCK: u64 = 4096;
 
 /// The blobs of a state folder. A blob that was looked up stays there until the store is closed.
+#[derive(Clone)]
 pub struct Blobs {
     dir: PathBuf,
     staging: Arc<Session>,
@@ -66,6 +67,11 @@ impl Blobs {
     /// Whether the blob is there. Its content is checked when it is read.
     pub fn has(&self, digest: &Digest) -> bool {
         self.size(digest).is_some()
+    }
+
+    /// Lets go of a blob; `false` if it was not held. Who looked it up must do without it from now on.
+    pub(crate) fn let_go_of(&self, digest: &Digest) -> Result<bool> {
+        self.holds.let_go_of(Held::Blob(digest))
     }
 
     /// Opens a blob for a reader that checks the digest itself. See [`Blobs::read`] for small ones.

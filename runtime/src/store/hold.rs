@@ -82,6 +82,18 @@ impl Holds {
         Ok(())
     }
 
+    /// Gives back one thing; `false` if it was not held.
+    pub(super) fn let_go_of(&self, what: Held<'_>) -> Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let offset = what.offset();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.remove(&offset) {
+            return Ok(false);
+        }
+        lock::free_byte(file, offset).map_err(StoreError::io("cannot unlock", &self.path))?;
+        Ok(true)
+    }
+
     /// Gives back everything.
     pub(super) fn let_go(&self) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
@@ -132,7 +144,8 @@ mod tests {
         let taken = Taken::nothing(&path).expect("lock file");
         assert!(!taken.try_take(Held::Layer(&one)).expect("tried"));
         assert!(taken.try_take(Held::Layer(&two)).expect("tried"));
-        drop(apart);
+        assert!(apart.let_go_of(Held::Layer(&one)).expect("let go of"));
+        assert!(!apart.let_go_of(Held::Layer(&one)).expect("not held any more"));
         assert!(taken.try_take(Held::Layer(&one)).expect("tried"));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| holds.hold(Held::Layer(&two)));

@@ -73,6 +73,11 @@ pub(super) fn wait_for_byte(file: &File, offset: i64, kind: ByteLock) -> io::Res
     }
 }
 
+/// Gives back a byte that a file's open file description has locked.
+pub(super) fn free_byte(file: &File, offset: i64) -> io::Result<()> {
+    call(file, (offset, 1), libc::F_UNLCK, libc::F_OFD_SETLK).map(drop)
+}
+
 /// Gives back all bytes that a file's open file description has locked.
 pub(super) fn free_all_bytes(file: &File) -> io::Result<()> {
     // A length of 0 means up to the end, wherever that will be.

@@ -150,6 +150,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the limit of the state folder is in the way.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
     /// Wraps an I/O error with what was tried on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -203,11 +208,19 @@ pub struct Store {
     /// Most bytes that a layer from outside may have.
     largest_layer: AtomicU64,
     /// Makes room for what is about to be published, where there is a limit.
-    room_maker: OnceLock<RoomMaker>,
+    room_maker: Arc<OnceLock<RoomMaker>>,
+    /// Whose holds may be given back where room is short.
+    spare: Option<Arc<dyn Spare>>,
 }
 
 /// Makes room for so many bytes, or says what is in the way.
 pub(crate) type RoomMaker = Box<dyn Fn(&Store, u64) -> Result<Room> + Send + Sync>;
+
+/// Holds more than it needs, and knows what.
+pub(crate) trait Spare: Send + Sync {
+    /// Lets go of what is not needed any more; `false` if there was nothing.
+    fn let_go(&self) -> Result<bool>;
+}
 
 /// Room that was made. Until it is dropped nobody else takes it.
 pub struct Room {
@@ -327,8 +340,27 @@ impl Store {
             seen: Mutex::default(),
             salvaged: None,
             largest_layer: AtomicU64::new(u64::MAX),
-            room_maker: OnceLock::new(),
+            room_maker: Arc::default(),
+            spare: None,
         }
+    }
+
+    /// The same state folder with holds of its own: what is looked up through it stays there until it
+    /// is closed, whatever this one lets go of. Where room is short, `spare` is asked to let go.
+    pub(crate) fn apart(&self, spare: Option<Arc<dyn Spare>>) -> Result<Self> {
+        let holds = Arc::new(self.holds.apart()?);
+        Ok(Self {
+            root: self.root.clone(),
+            db: Arc::clone(&self.db),
+            blobs: Blobs::new(self.root.join("blobs/sha256"), &self.session, &holds, &self.db),
+            session: Arc::clone(&self.session),
+            holds,
+            seen: Mutex::default(),
+            salvaged: None,
+            largest_layer: AtomicU64::new(self.largest_layer()),
+            room_maker: Arc::clone(&self.room_maker),
+            spare,
+        })
     }
 
     /// For an evictor: takes what nobody uses, piece by piece.
@@ -357,6 +389,24 @@ impl Store {
     /// Whether there is a limit.
     pub(crate) fn is_limited(&self) -> bool {
         self.room_maker.get().is_some()
+    }
+
+    /// Lets go of what whoever works through this one holds and does not need any more; `false` if
+    /// there was nothing.
+    pub(crate) fn let_go_of_spare(&self) -> Result<bool> {
+        self.spare.as_ref().map_or(Ok(false), |spare| spare.let_go())
+    }
+
+    /// Lets go of all layers that were looked up but for those that are `needed`; `false` if there was
+    /// nothing to let go of. Nobody may look up layers through this one at the same time.
+    pub(crate) fn keep_only(&self, needed: &HashSet<&LayerId>) -> Result<bool> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare: Vec<LayerId> = seen.iter().filter(|id| !needed.contains(id)).cloned().collect();
+        for id in &spare {
+            seen.remove(id);
+            self.holds.let_go_of(Held::Layer(id))?;
+        }
+        Ok(!spare.is_empty())
     }
 
     /// Lets go of all that this process holds. What it has looked up may vanish from now on.

@@ -78,18 +78,38 @@ impl Bound {
     /// Makes room for so many bytes that are about to be published.
     fn make_room(&self, store: &Store, bytes: u64) -> Result<Room> {
         let room = store.lock_room()?;
-        let taken = || {
-            store.space().map(|space| space + Inventory::index_bytes(store) + self.fixed + bytes)
-        };
-        if taken()? <= self.max {
+        if self.taken(store, bytes)? <= self.max {
             return Ok(room);
         }
+        let mut inventory = self.evict(store, bytes)?;
+        // A build gives up what it has made only if there is nothing else.
+        while self.taken(store, bytes)? > self.max && store.let_go_of_spare()? {
+            inventory = self.evict(store, bytes)?;
+        }
+        match self.taken(store, bytes)? {
+            needed if needed > self.max => Err(StoreError::Full {
+                max: show_bytes(self.max),
+                needed: show_bytes(needed),
+                holders: holders(&inventory, bytes),
+            }),
+            _ => Ok(room),
+        }
+    }
+
+    /// What the folder takes once so many bytes are published.
+    fn taken(&self, store: &Store, bytes: u64) -> Result<u64> {
+        Ok(store.space()? + Inventory::index_bytes(store) + self.fixed + bytes)
+    }
+
+    /// Evicts what nobody holds until there is room for so many bytes and some more, and gives what
+    /// was there before.
+    fn evict(&self, store: &Store, bytes: u64) -> Result<Inventory> {
         let inventory = Inventory::take(store, Measure::Index)?;
         let victims = victims(&inventory, |item| item.is_reclaimable() && item.counts());
         let aim = self.max / 10 * KEEP_TENTHS;
         let mut rest = victims.as_slice();
         loop {
-            let excess = taken()?.saturating_sub(aim);
+            let excess = self.taken(store, bytes)?.saturating_sub(aim);
             if excess == 0 || rest.is_empty() {
                 break;
             }
@@ -105,14 +125,8 @@ impl Bound {
             }
             rest = later;
         }
-        match taken()? {
-            needed if needed > self.max => Err(StoreError::Full {
-                max: show_bytes(self.max),
-                needed: show_bytes(needed),
-                holders: holders(&inventory, bytes),
-            }),
-            _ => Ok(room),
-        }
+        drop(victims);
+        Ok(inventory)
     }
 }
 
