@@ -136,11 +136,16 @@ fn a_running_build_keeps_what_it_uses() {
         assert!(build.try_wait().unwrap().is_none(), "the build ended early");
         std::thread::sleep(std::time::Duration::from_millis(20));
     };
-    let held = lines(&bench.rbc("du --format json --filter inuse").ok().stdout);
-    let listed = lines(&bench.rbc("du --format json").ok().stdout);
-    let in_use = listed.iter().filter(|item| item["inUse"] == true).count();
-    assert!(in_use >= 3, "two layers and the cache mount: {listed:?}");
-    assert_eq!(held.len(), in_use, "{held:?}");
+    // The layer that is there already may be packed in the meantime.
+    loop {
+        let held = lines(&bench.rbc("du --format json --filter inuse").ok().stdout);
+        let listed = lines(&bench.rbc("du --format json").ok().stdout);
+        let in_use = listed.iter().filter(|item| item["inUse"] == true).count();
+        assert!(in_use >= 3, "two layers and the cache mount: {listed:?}");
+        if held.len() == in_use {
+            break;
+        }
+    }
     bench.rbc("prune --all --force").ok();
     bench.rbc("fsck").ok();
     fs::write(mount.join("go"), "").unwrap();
@@ -486,16 +491,14 @@ fn what_a_build_evicts_of_itself_is_a_miss_the_next_time() {
     };
     let last = "FROM busybox\nCOPY --from=three /made /\n";
     let (bench, max) = limited(&dockerfile(last), 13);
-    let build = |flags: &str| {
-        let max = format!("--state-max-size {max}");
-        bench.rbc(&format!("build --progress plain -o out {max} {flags} c")).ok()
-    };
-    build("");
-    assert_eq!(build("").done(), 0, "the image itself is there");
+    let build =
+        || bench.rbc(&format!("build --progress plain -o out --state-max-size {max} c")).ok();
+    build();
     bench.write("c/Dockerfile", dockerfile(&format!("{last}COPY --from=one /made /again\n")));
-    let again = build("");
-    assert!(again.stderr.contains("evict"), "{}", again.stderr);
-    assert!(again.done() >= 4, "{}", again.stderr);
+    let again = build();
+    let why = "its result was removed from the cache since the earlier build";
+    assert!(again.stderr.contains(why), "{}", again.stderr);
+    assert!(again.done() >= 2, "{}", again.stderr);
     assert_eq!(bench.read("out/again"), "one\n");
     bench.rbc("fsck --check").ok();
 }
@@ -513,6 +516,21 @@ fn stages_side_by_side_that_do_not_fit_together_run_one_after_the_other() {
             ["/one", "/two", "/three"].map(|p| image.text(p)),
             ["one\n", "two\n", "three\n"]
         );
+        bench.rbc("prune --all --force").ok();
+    }
+}
+
+#[test]
+fn what_was_packed_ahead_makes_room_and_is_packed_again() {
+    let last = "FROM busybox\nRUN head -c 3000000 /dev/urandom > /1\n\
+                RUN head -c 3000000 /dev/urandom > /2\nCOPY --from=one /made /\n";
+    // The layers that go out and their tars, or those layers and the other stage.
+    let (bench, max) = limited(&format!("{}{last}", stage("one", "busybox", 3)), 16);
+    for _ in 0..3 {
+        bench.rbc(&format!("build -q -t app --state-max-size {max} c")).ok();
+        assert!(total(&bench) <= max, "{}", bench.rbc("du -v").stdout);
+        bench.rbc("fsck --check").ok();
+        bench.rbc("rmi app").ok();
         bench.rbc("prune --all --force").ok();
     }
 }

@@ -113,6 +113,8 @@ impl View {
                 };
                 self.running.insert((Instant::now(), step), running);
             }
+            // It was made before and given up for want of room, and is there after all.
+            Event::StepCached { digest, .. } if self.ends.contains_key(digest) => {}
             Event::StepCached { name, origin, .. } => {
                 self.cached += 1;
                 if self.told_cached {
@@ -152,9 +154,10 @@ impl View {
                 if step > self.planned {
                     self.after.push((elapsed, running.name));
                 } else {
-                    self.ran += 1;
                     let end = self.begin.elapsed().as_millis() as u64;
-                    self.ends.insert(running.digest, (end, elapsed, running.name));
+                    let end = (end, elapsed, running.name);
+                    // What was given up for want of room ends twice.
+                    self.ran += usize::from(self.ends.insert(running.digest, end).is_none());
                 }
             }
             // Another step failed, or the user stopped the build.

@@ -1,10 +1,11 @@
 //! Executes single nodes and keeps their results.
 
 use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use super::{
     images,
     likely::{self, Ending, OutOfMemory},
     log::StepLog,
+    made::{NewLayer, Unplaced, publish_source},
     mounts::{self, StepMounts},
     notes,
     plan::{Fate, Plan},
@@ -25,21 +27,15 @@ use super::{
 use crate::{
     fileop,
     history::{Builds, Found, log_name},
-    layer,
     progress::{Event, StepId, Stream},
     sandbox,
     source::{git, http},
-    store::{
-        CachedResult, Candidates, LayerId, LayerKind, Store, StoreError, StoredResult, TmpDir,
-    },
+    store::{CachedResult, Candidates, InputContent, LayerId, LayerKind, Store, StoredResult},
     tree::{Entry, LayerStack, SourceTree},
 };
 
 /// How long a step waits before it asks again whether another process has finished the same step.
 const LOCK_POLL: Duration = Duration::from_millis(10);
-
-/// What went into layers of fewer files is not noted: copying them again is as quick.
-const MIN_NOTED: usize = 32;
 
 /// How a step came to its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +51,10 @@ pub(super) struct Executor<'a> {
     pub(super) graph: &'a Graph,
     pub(super) options: &'a BuildOptions<'a>,
     pub(super) values: Arc<Values>,
+    /// Whether it was told that a step has begun, and not yet that it has ended.
+    begun: Vec<AtomicBool>,
     /// Layers that are made and found no room yet.
-    unplaced: Vec<Mutex<Option<Unplaced>>>,
+    pub(super) unplaced: Vec<Mutex<Option<Unplaced>>>,
     /// Logs of the steps that were executed.
     logs: Vec<OnceLock<StepLog>>,
     /// Likely causes of failures.
@@ -70,62 +68,19 @@ pub(super) struct Executor<'a> {
     /// What remains of layers that are done: a few empty folders of overlayfs each. They go when the
     /// build ends, since ext4 is slow to make files where it has just removed some (it leaves the
     /// inodes of the last seconds alone and looks at each of them).
-    remains: Mutex<Vec<NewLayer>>,
+    pub(super) remains: Mutex<Vec<NewLayer>>,
 }
 
 /// A node that is being executed.
 #[derive(Clone, Copy)]
-struct Turn<'t> {
-    at: usize,
-    digest: &'t Digest,
-    node: &'t Node,
-    step: Option<StepId>,
+pub(super) struct Attempt<'t> {
+    pub(super) at: usize,
+    pub(super) digest: &'t Digest,
+    pub(super) node: &'t Node,
+    pub(super) step: Option<StepId>,
     /// Holds what is looked up until the node's value is set.
-    store: &'t Store,
-    begin: Instant,
-}
-
-/// A finished layer that is not published yet.
-struct Unplaced {
-    new: NewLayer,
-    size: layer::Size,
-    copied: fileop::Copied,
-    /// How long it took to make.
-    took: Duration,
-}
-
-/// A layer being made: its folder and the time of the file system when it was begun.
-pub(super) struct NewLayer {
-    work: TmpDir,
-    started: layer::Started,
-}
-
-impl NewLayer {
-    pub(super) fn begin(store: &Store) -> Result<Self, BuildError> {
-        let work = store.tmp_dir()?;
-        let path = work.path().join("upper");
-        fs::create_dir(&path).map_err(StoreError::io("cannot create", &path))?;
-        // It is the root that the step sees, whatever the user's umask is.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
-            .map_err(StoreError::io("cannot change the mode of", &path))?;
-        let started = layer::Started::of(&path)?;
-        Ok(Self { work, started })
-    }
-
-    /// The folder that becomes the layer.
-    pub(super) fn upper(&self) -> PathBuf {
-        self.work.path().join("upper")
-    }
-
-    /// The folder that goes when the layer is done; holds `upper`.
-    fn work(&self) -> &Path {
-        self.work.path()
-    }
-
-    /// Finishes the folder.
-    fn commit(&self) -> Result<layer::Size, BuildError> {
-        Ok(on_cpu_pool(|| layer::commit(&self.upper(), &self.started))?)
-    }
+    pub(super) store: &'t Store,
+    pub(super) begin: Instant,
 }
 
 impl<'a> Executor<'a> {
@@ -153,6 +108,7 @@ impl<'a> Executor<'a> {
             graph,
             options,
             values,
+            begun: plan.fates.iter().map(|_| AtomicBool::new(false)).collect(),
             unplaced: plan.fates.iter().map(|_| Mutex::default()).collect(),
             logs,
             likely,
@@ -178,8 +134,8 @@ impl<'a> Executor<'a> {
             _ => {
                 let apart = self.values.store_of_step()?;
                 let store = apart.as_ref().unwrap_or(self.store);
-                let turn = Turn { at, digest, node, step, store, begin: Instant::now() };
-                let (result, outcome) = self.result(&turn)?;
+                let attempt = Attempt { at, digest, node, step, store, begin: Instant::now() };
+                let (result, outcome) = self.result(&attempt)?;
                 self.values.set(at, Value::Result(result));
                 return Ok(outcome);
             }
@@ -189,14 +145,17 @@ impl<'a> Executor<'a> {
     }
 
     /// Makes a node's result unless another process is making or has made the same one.
-    fn result(&self, turn: &Turn<'_>) -> Result<(CachedResult, Outcome), BuildError> {
-        let &Turn { at, digest, node, step, store, begin } = turn;
+    fn result(&self, attempt: &Attempt<'_>) -> Result<(CachedResult, Outcome), BuildError> {
+        let &Attempt { at, digest, node, step, store, begin } = attempt;
         let meta = self.graph.node_meta(digest);
         let inputs = self.input_ids(node);
         let _lock = self.lock(digest)?;
         let journal = self.options.journal;
         let found = |result, how, origin: Option<String>| {
-            if let Some(step) = step {
+            // One that has begun ends.
+            if let Some(step) = step
+                && !self.begun[at].load(Ordering::Relaxed)
+            {
                 let (name, origin) = (&meta.name, origin.as_deref());
                 self.options.events.event(Event::StepCached { step, name, digest, origin });
             }
@@ -218,7 +177,8 @@ impl<'a> Executor<'a> {
             Op::Source(_) => Candidates::default(),
             _ => store.results_of_operation(&operation)?,
         };
-        let unplaced = self.unplaced(at).take();
+        // What it was made from may have been given up and made again since.
+        let unplaced = self.unplaced(at).take().filter(|made| made.contents == contents);
         let is_made = unplaced.is_some();
         if !meta.no_cache
             && !is_made
@@ -240,16 +200,18 @@ impl<'a> Executor<'a> {
         let (layers, elapsed) = match unplaced {
             Some(unplaced) => {
                 let took = unplaced.took;
-                (self.place(turn, unplaced, &candidates)?, took)
+                (self.place(attempt, unplaced, &candidates)?, took)
             }
             None => {
-                if let Some(step) = step {
+                if let Some(step) = step
+                    && !self.begun[at].swap(true, Ordering::Relaxed)
+                {
                     let name = &meta.name;
                     self.options.events.event(Event::StepStarted { step, name, digest });
                 }
                 let start_ms = journal.elapsed_ms();
                 journal.note(at, |note| note.start_ms = Some(start_ms));
-                (self.execute(turn, &candidates)?, begin.elapsed())
+                (self.execute(attempt, &contents, &candidates)?, begin.elapsed())
             }
         };
         let name = meta.name.clone();
@@ -259,9 +221,9 @@ impl<'a> Executor<'a> {
         Ok((result, Outcome::Executed))
     }
 
-    /// The layer of a node that is made and found no room.
-    fn unplaced(&self, at: usize) -> MutexGuard<'_, Option<Unplaced>> {
-        self.unplaced[at].lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the node's step has begun. From now on it has ended.
+    pub(super) fn end(&self, at: usize) -> bool {
+        self.begun[at].swap(false, Ordering::Relaxed)
     }
 
     /// Waits for the lock on a key. Another process that holds it is making this very result.
@@ -279,10 +241,11 @@ impl<'a> Executor<'a> {
 
     fn execute(
         &self,
-        turn: &Turn<'_>,
+        attempt: &Attempt<'_>,
+        contents: &[InputContent],
         earlier: &[CachedResult],
     ) -> Result<Vec<LayerId>, BuildError> {
-        let &Turn { node, step, store, .. } = turn;
+        let &Attempt { node, step, store, .. } = attempt;
         match &node.op {
             Op::Source(Source::Image(source)) => {
                 let layers = images::fetch_layers(
@@ -313,13 +276,13 @@ impl<'a> Executor<'a> {
             Op::Source(Source::Context(source)) => self.context_layers(store, source),
             Op::Exec(exec) => {
                 let root = self.layers_of(store, &node.inputs[0])?;
-                let new = self.exec(turn, exec, &root)?;
-                self.finish(turn, new, fileop::Copied::default(), &root, earlier)
+                let new = self.exec(attempt, exec, &root)?;
+                self.finish(attempt, (new, fileop::Copied::default()), &root, contents, earlier)
             }
             Op::File(file) => {
                 let root = self.layers_of(store, &node.inputs[0])?;
-                let (new, copied) = self.file(turn, file, &root, earlier)?;
-                self.finish(turn, new, copied, &root, earlier)
+                let made = self.file(attempt, file, &root, earlier)?;
+                self.finish(attempt, made, &root, contents, earlier)
             }
             Op::Merge => {
                 let mut layers = self.layers_of(store, &node.inputs[0])?;
@@ -341,69 +304,13 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Finishes what an operation has made of `root` and publishes it, unless the operation made the
-    /// same before. Gives the layers of the result.
-    fn finish(
+    fn exec(
         &self,
-        turn: &Turn<'_>,
-        new: NewLayer,
-        copied: fileop::Copied,
+        attempt: &Attempt<'_>,
+        exec: &Exec,
         root: &[LayerId],
-        earlier: &[CachedResult],
-    ) -> Result<Vec<LayerId>, BuildError> {
-        let size = new.commit()?;
-        self.options.journal.note(turn.at, |note| note.size = Some(size));
-        match self.same_layer(&turn.node.op, root, &new.upper(), earlier)? {
-            Some(known) => {
-                self.note_copied(&known, &copied, earlier)?;
-                Ok([root, &[known]].concat())
-            }
-            None => {
-                let took = turn.begin.elapsed();
-                self.place(turn, Unplaced { new, size, copied, took }, earlier)
-            }
-        }
-    }
-
-    /// Publishes a finished layer and gives the layers of the result. Where there is no room, the layer
-    /// is put aside for the next attempt.
-    fn place(
-        &self,
-        turn: &Turn<'_>,
-        made: Unplaced,
-        earlier: &[CachedResult],
-    ) -> Result<Vec<LayerId>, BuildError> {
-        let mut layers = self.layers_of(turn.store, &turn.node.inputs[0])?;
-        match publish_committed(turn.store, &made.new, LayerKind::Step, &made.size) {
-            Ok(layer) => {
-                self.note_copied(&layer, &made.copied, earlier)?;
-                self.remains.lock().unwrap_or_else(PoisonError::into_inner).push(made.new);
-                layers.push(layer);
-                Ok(layers)
-            }
-            Err(error) => {
-                *self.unplaced(turn.at) = Some(made);
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Notes what went into a layer, for the next copy.
-    fn note_copied(
-        &self,
-        layer: &LayerId,
-        copied: &fileop::Copied,
-        earlier: &[CachedResult],
-    ) -> Result<(), BuildError> {
-        if copied.len() >= MIN_NOTED {
-            let before = earlier.first().and_then(|before| before.stored.layers.last());
-            self.store.put_copied(layer, copied, before)?;
-        }
-        Ok(())
-    }
-
-    fn exec(&self, turn: &Turn<'_>, exec: &Exec, root: &[LayerId]) -> Result<NewLayer, BuildError> {
-        let &Turn { at, digest, node, step, store, .. } = turn;
+    ) -> Result<NewLayer, BuildError> {
+        let &Attempt { at, digest, node, step, store, .. } = attempt;
         let meta = self.graph.node_meta(digest);
         let new = NewLayer::begin(self.store)?;
         let mounts = StepMounts::prepare(self, store, node, exec)?;
@@ -525,12 +432,12 @@ impl<'a> Executor<'a> {
 
     fn file(
         &self,
-        turn: &Turn<'_>,
+        attempt: &Attempt<'_>,
         file: &FileOp,
         root: &[LayerId],
         earlier: &[CachedResult],
     ) -> Result<(NewLayer, fileop::Copied), BuildError> {
-        let &Turn { node, store, .. } = turn;
+        let &Attempt { node, store, .. } = attempt;
         let base = LayerStack::new(self.dirs(root));
         let mut stacks: Vec<Option<LayerStack>> = Vec::with_capacity(node.inputs.len());
         for (number, input) in node.inputs.iter().enumerate() {
@@ -608,8 +515,8 @@ impl<'a> Executor<'a> {
                 let (at, digest, node) =
                     self.graph.nodes.get_full(&input.node).expect("inputs are of this graph");
                 let begin = Instant::now();
-                let turn = Turn { at, digest, node, step: None, store, begin };
-                let layers = self.result(&turn)?.0.stored.layers;
+                let attempt = Attempt { at, digest, node, step: None, store, begin };
+                let layers = self.result(&attempt)?.0.stored.layers;
                 self.values.set_context(at, &layers);
                 Ok(layers)
             }
@@ -674,24 +581,6 @@ impl<'a> Executor<'a> {
             cause: Box::new(error),
         }
     }
-}
-
-/// Finishes and publishes a layer from outside.
-fn publish_source(store: &Store, new: &NewLayer, kind: LayerKind) -> Result<LayerId, BuildError> {
-    let size = new.commit()?;
-    Ok(publish_committed(store, new, kind, &size)?)
-}
-
-/// Publishes a layer that is finished, if there is room for it.
-fn publish_committed(
-    store: &Store,
-    new: &NewLayer,
-    kind: LayerKind,
-    size: &layer::Size,
-) -> Result<LayerId, StoreError> {
-    let id = LayerId::unique();
-    store.publish_measured(&new.upper(), &id, kind, size.own)?;
-    Ok(id)
 }
 
 /// Whether an operation does nothing but copy files as they are, so that what was copied last to a

@@ -2,7 +2,7 @@
 
 use rbc_ir::Exec;
 
-use super::{BuildError, execute::NewLayer, mounts::StepMounts};
+use super::{BuildError, made::NewLayer, mounts::StepMounts};
 use crate::{
     sandbox::{self, Exit, SandboxError},
     store::Store,

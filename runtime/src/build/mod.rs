@@ -12,11 +12,13 @@ mod failed;
 mod images;
 mod likely;
 mod log;
+mod made;
 mod mounts;
 mod notes;
 mod plan;
 mod platform;
 mod schedule;
+mod steps;
 #[cfg(test)]
 mod testing;
 mod values;
@@ -24,11 +26,6 @@ mod values;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
 };
 
 use rbc_ir::{Digest, Graph, GraphError, Op, Platform, Source};
@@ -54,7 +51,6 @@ use crate::{
 pub(crate) use notes::step_records;
 use plan::{Fate, Plan};
 pub(crate) use plan::{is_transparent, parts_of_targets};
-use schedule::Turn;
 
 /// Everything a build needs beside the graph.
 pub struct BuildOptions<'a> {
@@ -336,28 +332,20 @@ pub fn build(
         .collect::<Result<_, _>>()?;
     let urgency = schedule::chain_lengths(&needs, &schedule::expected_lengths(&took));
     let waits: Vec<bool> = to_run.iter().map(|&at| waits(&graph.nodes[at].op)).collect();
-    let steps = Steps {
-        executor: &executor,
-        to_run: &to_run,
-        numbers: &numbers,
-        tell_layers: &tell_layers,
-        executed: AtomicUsize::new(0),
-        left: AtomicUsize::new(to_run.len()),
-        without_room: to_run.iter().map(|_| Mutex::default()).collect(),
-    };
+    let steps = steps::Steps::new(&executor, &to_run, &numbers, &tell_layers);
     let ended = schedule::run_all(
         &schedule::Dependencies { needs: &needs, urgency: &urgency, waits: &waits },
         options.jobs,
         &steps,
     );
+    executor.values.hand_over(store);
     if let (Err(_), Some(show)) = (&ended, options.on_failure)
         && let Some(failed) = executor.failed()
     {
         show(&failed);
     }
     ended?;
-    let executed = steps.executed.into_inner();
-    executor.values.hand_over(store);
+    let executed = steps.executed();
     let targets = graph
         .targets
         .iter()
@@ -461,84 +449,6 @@ fn tell_cached(
         }
     }
     cached
-}
-
-/// The steps that run, by their places in `to_run`.
-struct Steps<'a> {
-    executor: &'a execute::Executor<'a>,
-    to_run: &'a [usize],
-    numbers: &'a [Option<StepId>],
-    tell_layers: &'a (dyn Fn(usize) + Sync),
-    executed: AtomicUsize,
-    /// How many have not ended.
-    left: AtomicUsize,
-    /// Why the last attempt of a step found no room, and how long it took.
-    without_room: Vec<Mutex<Option<(BuildError, Duration)>>>,
-}
-
-impl schedule::Steps<BuildError> for Steps<'_> {
-    fn run(&self, step: usize) -> Result<Turn, BuildError> {
-        let (at, begin) = (self.to_run[step], Instant::now());
-        let outcome = match self.executor.run(at, self.numbers[at]) {
-            Err(error) if error.is_without_room() => {
-                *self.without_room(step) = Some((error, begin.elapsed()));
-                return Ok(Turn::NoRoom);
-            }
-            Err(error) => return Err(self.failed(at, error, begin.elapsed())),
-            Ok(outcome) => outcome,
-        };
-        if outcome == execute::Outcome::Executed {
-            self.tell_finished(at, None, begin.elapsed());
-            if self.numbers[at].is_some() {
-                self.executed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        // Nobody gets ahead of a build whose last step has ended.
-        if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
-            (self.tell_layers)(at);
-        }
-        Ok(Turn::Done)
-    }
-
-    fn give_way(&self, step: usize) -> Result<Vec<usize>, BuildError> {
-        let at = self.to_run[step];
-        let given_up = self.executor.values.give_up_for(at);
-        let steps: Vec<usize> =
-            given_up.iter().filter_map(|at| self.to_run.binary_search(at).ok()).collect();
-        match self.without_room(step).take() {
-            Some((error, elapsed)) if steps.is_empty() => Err(self.failed(at, error, elapsed)),
-            _ => {
-                self.left.fetch_add(steps.len(), Ordering::Relaxed);
-                Ok(steps)
-            }
-        }
-    }
-
-    fn stop(&self) {
-        self.executor.options.cancel.cancel();
-    }
-}
-
-impl Steps<'_> {
-    fn without_room(&self, step: usize) -> MutexGuard<'_, Option<(BuildError, Duration)>> {
-        self.without_room[step].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell_finished(&self, at: usize, error: Option<&str>, elapsed: Duration) {
-        if let Some(step) = self.numbers[at] {
-            self.executor.options.events.event(Event::StepFinished { step, error, elapsed });
-        }
-    }
-
-    /// Tells of a step that failed, and gives the failure of the build.
-    fn failed(&self, at: usize, error: BuildError, elapsed: Duration) -> BuildError {
-        let executor = self.executor;
-        self.tell_finished(at, Some(&error.to_string()), elapsed);
-        executor.look_for_full_disk(at, &error);
-        let likely = executor.likely(at);
-        executor.options.journal.note(at, |note| notes::failed(note, &error, likely, elapsed));
-        executor.explain(at, error)
-    }
 }
 
 /// A command on one line of bearable length: the instruction is shown elsewhere.

@@ -15,7 +15,7 @@ use std::{
 
 use rbc_ir::{Digest, Graph, Op, Source};
 
-use super::plan::{Fate, Plan, Standing};
+use super::plan::{Fate, Plan, Standing, is_transparent};
 use crate::store::{Blobs, CachedResult, LayerId, Result, Spare, Store};
 
 /// What is known of a node that is done.
@@ -58,6 +58,8 @@ struct Needs {
     kept: Vec<bool>,
     /// Layers that go out and of which the build needs nothing else.
     aside: Vec<LayerId>,
+    /// Whether the node has the same result whenever it runs.
+    is_same: Vec<bool>,
     /// What the node is unpacked from: the manifest of an image, a file of the web.
     blobs: Vec<Option<Digest>>,
 }
@@ -156,7 +158,10 @@ impl Spare for Values {
             needed.extend(state.layers(at));
         }
         let layers = needs.store.keep_only(&needed)?;
-        Ok(needs.let_go_of_blobs(&state)? || layers)
+        if needs.let_go_of_blobs(&state)? || layers {
+            return Ok(true);
+        }
+        needs.let_go_of_tars(&state)
     }
 }
 
@@ -183,6 +188,9 @@ impl Needs {
             Op::Source(Source::Http(source)) => Some(source.checksum),
             _ => None,
         });
+        let is_same = graph.nodes.values().map(|node| {
+            matches!(node.op, Op::Source(Source::Image(_))) || is_transparent(&node.op)
+        });
         let nodes = plan.fates.iter().zip(&plan.standings).zip(&kept);
         let aside = nodes.filter_map(|pair| match pair {
             ((Fate::Unneeded, Standing::Valid(result)), true) => Some(&result.stored.layers),
@@ -193,6 +201,7 @@ impl Needs {
             inputs: inputs.collect(),
             runs: plan.fates.iter().map(|fate| *fate == Fate::Run).collect(),
             aside: aside.flatten().cloned().collect(),
+            is_same: is_same.collect(),
             blobs: blobs.collect(),
             store: ground,
             kept,
@@ -238,38 +247,61 @@ impl Needs {
         Ok(any)
     }
 
+    /// Lets go of what was packed while the build runs. The export packs it again.
+    fn let_go_of_tars(&self, state: &State) -> Result<bool> {
+        let outgoing = self.outgoing(state);
+        let mut any = false;
+        for row in self.store.layer_blob_rows()? {
+            if let (Some(layer), Some((blob, _))) = (&row.layer, row.digests)
+                && !layer.is_of_image()
+                && outgoing.contains(layer)
+            {
+                any |= self.outside.let_go_of(&blob)?;
+            }
+        }
+        Ok(any)
+    }
+
     /// The nodes that can run again and have layers that others than the node at a position need.
     fn not_for(&self, at: usize, state: &State) -> Vec<usize> {
         let mut stay = self.outgoing(state);
         self.inputs[at].iter().for_each(|&input| stay.extend(state.layers(input)));
-        let stays = |at: usize| state.layers(at).iter().all(|id| stay.contains(id));
-        let wanted = self.wanted(state);
-        let mut reached = wanted.clone();
-        for node in (0..reached.len()).rev().filter(|node| !stays(*node)) {
-            if reached[node] {
-                self.inputs[node].iter().for_each(|&input| reached[input] = true);
+        let count = self.inputs.len();
+        let is_done = |node: usize| state.values[node].is_some();
+        let mut may_go: Vec<bool> = (0..count)
+            .map(|node| {
+                let is_spent = self.runs[node] && is_done(node) && !self.kept[node];
+                is_spent
+                    && !state.given_up[node]
+                    && !state.layers(node).iter().all(|id| stay.contains(id))
+            })
+            .collect();
+        let mut has_changed = true;
+        while std::mem::take(&mut has_changed) {
+            for node in 0..count {
+                if may_go[node] {
+                    // It cannot run again without what it was made from.
+                    let is_there = |input: usize| {
+                        may_go[input]
+                            || !is_done(input)
+                            || self.store.has_layers(state.layers(input))
+                    };
+                    may_go[node] = self.inputs[node].iter().all(|&input| is_there(input));
+                    has_changed |= !may_go[node];
+                } else if self.runs[node] && is_done(node) {
+                    // Another run may make something else, and nothing may be made from both.
+                    for &input in self.inputs[node].iter().filter(|input| !self.is_same[**input]) {
+                        has_changed |= std::mem::take(&mut may_go[input]);
+                    }
+                }
             }
         }
-        // Inputs come first in the order of the graph.
-        let mut may_go = vec![false; reached.len()];
-        for node in 0..reached.len() {
-            let is_there = |input: usize| {
-                state.values[input].is_none() || self.store.has_layers(state.layers(input))
-            };
-            may_go[node] = reached[node]
-                && self.runs[node]
-                && !self.kept[node]
-                && !state.given_up[node]
-                && !stays(node)
-                && self.inputs[node].iter().all(|&input| may_go[input] || is_there(input));
-        }
-        let mut goes = vec![false; reached.len()];
-        for node in (0..reached.len()).rev().filter(|node| may_go[*node]) {
-            if wanted[node] || goes[node] {
-                goes[node] = true;
+        let mut goes = self.wanted(state);
+        for node in (0..count).rev() {
+            if goes[node] && may_go[node] {
                 self.inputs[node].iter().for_each(|&input| goes[input] = true);
             }
         }
-        (0..goes.len()).filter(|node| goes[*node] && may_go[*node]).collect()
+        (0..count).filter(|&node| goes[node] && may_go[node]).collect()
     }
 }
