@@ -5,6 +5,7 @@ mod support;
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    io::Read,
     os::unix::fs::MetadataExt,
     path::Path,
     process::Stdio,
@@ -518,6 +519,28 @@ fn stages_side_by_side_that_do_not_fit_together_run_one_after_the_other() {
         );
         bench.rbc("prune --all --force").ok();
     }
+}
+
+#[test]
+fn a_base_image_that_nothing_needs_any_more_makes_room() {
+    let one = "FROM base AS one\nRUN echo one > /made\n";
+    let two = "FROM busybox AS two\nCOPY --from=one /made /one\n";
+    let last = "FROM busybox\nCOPY --from=three /made /one /\n";
+    let dockerfile = format!("{one}{two}{}{last}", stage("three", "two", 4));
+    // The base image takes 7 million bytes as a blob and as many as a layer.
+    let (bench, max) = limited(&dockerfile, 16);
+    let noise = fs::File::open("/dev/urandom").expect("noise");
+    let mut large = Vec::new();
+    noise.take(5_000_000).read_to_end(&mut large).expect("noise");
+    let base = support::image::Maker::new().busybox().file("/large", 0o644, large).finish();
+    base.write_oci(&bench.path("base.tar"), "base:1");
+    let flags = "--progress plain --build-context base=oci-layout://base.tar:1";
+    bench.rbc(&format!("build {flags} -o out --state-max-size {max} c")).ok();
+    assert_eq!(bench.read("out/made"), "three\n");
+    assert_eq!(bench.read("out/one"), "one\n");
+    bench.rbc("fsck --check").ok();
+    bench.rbc(&format!("build {flags} --no-cache -o out --state-max-size {max} c")).ok();
+    bench.rbc("fsck --check").ok();
 }
 
 #[test]
