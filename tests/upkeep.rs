@@ -12,7 +12,11 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{Bench, output::Oci};
+use support::{
+    Bench,
+    output::Oci,
+    server::{Answer, Server},
+};
 
 const TWO_STAGES: &str = "FROM busybox AS builder
 RUN --mount=type=cache,target=/cache echo kept >> /cache/f; echo made > /made
@@ -521,26 +525,37 @@ fn stages_side_by_side_that_do_not_fit_together_run_one_after_the_other() {
     }
 }
 
-#[test]
-fn a_base_image_that_nothing_needs_any_more_makes_room() {
-    let one = "FROM base AS one\nRUN echo one > /made\n";
-    let two = "FROM busybox AS two\nCOPY --from=one /made /one\n";
-    let last = "FROM busybox\nCOPY --from=three /made /one /\n";
-    let dockerfile = format!("{one}{two}{}{last}", stage("three", "two", 4));
-    // The base image takes 7 million bytes as a blob and as many as a layer.
-    let (bench, max) = limited(&dockerfile, 16);
+/// So many million bytes that nothing compresses.
+fn noise(millions: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
     let noise = fs::File::open("/dev/urandom").expect("noise");
-    let mut large = Vec::new();
-    noise.take(5_000_000).read_to_end(&mut large).expect("noise");
-    let base = support::image::Maker::new().busybox().file("/large", 0o644, large).finish();
-    base.write_oci(&bench.path("base.tar"), "base:1");
-    let flags = "--progress plain --build-context base=oci-layout://base.tar:1";
-    bench.rbc(&format!("build {flags} -o out --state-max-size {max} c")).ok();
-    assert_eq!(bench.read("out/made"), "three\n");
-    assert_eq!(bench.read("out/one"), "one\n");
-    bench.rbc("fsck --check").ok();
-    bench.rbc(&format!("build {flags} --no-cache -o out --state-max-size {max} c")).ok();
-    bench.rbc("fsck --check").ok();
+    noise.take(millions * 1_000_000).read_to_end(&mut bytes).expect("noise");
+    bytes
+}
+
+#[test]
+fn what_a_finished_stage_was_fetched_from_makes_room() {
+    let server = Server::start();
+    server.set("/large", Answer::body(noise(5)));
+    let add = format!("FROM busybox AS one\nADD {} /\n", server.url("/large"));
+    // Each takes its bytes once as a blob and once as a layer.
+    for (begin, millions) in [(add.as_str(), 14), ("FROM base AS one\n", 16)] {
+        let one = format!("{begin}RUN echo one > /made\n");
+        let two = "FROM busybox AS two\nCOPY --from=one /made /one\n";
+        let last = "FROM busybox\nCOPY --from=three /made /one /\n";
+        let dockerfile = format!("{one}{two}{}{last}", stage("three", "two", 4));
+        let (bench, max) = limited(&dockerfile, millions);
+        let base = support::image::Maker::new().busybox().file("/large", 0o644, noise(5)).finish();
+        base.write_oci(&bench.path("base.tar"), "base:1");
+        for flags in ["", "--no-cache"] {
+            let limit =
+                format!("--build-context base=oci-layout://base.tar:1 --state-max-size {max}");
+            bench.rbc(&format!("build --progress plain {flags} {limit} -o out c")).ok();
+            assert_eq!(bench.read("out/made"), "three\n");
+            assert_eq!(bench.read("out/one"), "one\n");
+            bench.rbc("fsck --check").ok();
+        }
+    }
 }
 
 #[test]
