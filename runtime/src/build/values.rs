@@ -305,3 +305,6 @@ impl Needs {
         (0..count).filter(|&node| goes[node] && may_go[node]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
