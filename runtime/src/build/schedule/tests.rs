@@ -157,26 +157,34 @@ struct Tight<'a> {
     needs: &'a [Vec<usize>],
     sizes: &'a [usize],
     max: usize,
-    /// What is there, what is done, how often each was made, and what was given up.
-    state: Mutex<(BTreeSet<usize>, BTreeSet<usize>, Vec<usize>, BTreeSet<usize>)>,
+    state: Mutex<Held>,
+}
+
+/// Which steps have ended and what there is of them.
+#[derive(Default)]
+struct Held {
+    there: BTreeSet<usize>,
+    done: BTreeSet<usize>,
+    given_up: BTreeSet<usize>,
+    /// How often each has ended.
+    made: Vec<usize>,
 }
 
 impl Tight<'_> {
     fn run_all(needs: &[Vec<usize>], sizes: &[usize], max: usize) -> Result<Vec<usize>, String> {
-        let state =
-            Mutex::new((BTreeSet::new(), BTreeSet::new(), vec![0; needs.len()], BTreeSet::new()));
+        let state = Mutex::new(Held { made: vec![0; needs.len()], ..Held::default() });
         let steps = Tight { needs, sizes, max, state };
         let urgency = chain_lengths(needs, &vec![1; needs.len()]);
         let waits = vec![true; needs.len()];
         run_all(&Dependencies { needs, urgency: &urgency, waits: &waits }, 4, &steps)?;
-        Ok(steps.state.into_inner().unwrap().2)
+        Ok(steps.state.into_inner().unwrap().made)
     }
 }
 
 impl Steps<String> for Tight<'_> {
     fn run(&self, step: usize) -> Result<Turn, String> {
         let mut state = self.state.lock().unwrap();
-        let (there, done, made, _) = &mut *state;
+        let Held { there, done, made, .. } = &mut *state;
         assert!(self.needs[step].iter().all(|before| there.contains(before)), "{step}");
         assert!(!done.contains(&step), "{step} has run");
         let is_needed = |made: &usize| {
@@ -196,7 +204,7 @@ impl Steps<String> for Tight<'_> {
 
     fn give_way(&self, step: usize) -> Result<Vec<usize>, String> {
         let mut state = self.state.lock().unwrap();
-        let (there, done, _, given_up) = &mut *state;
+        let Held { there, done, given_up, .. } = &mut *state;
         let goes: Vec<usize> = (0..self.needs.len())
             .filter(|at| done.contains(at) && !self.needs[step].contains(at))
             .filter(|at| !given_up.contains(at))
