@@ -587,6 +587,13 @@ fn what_goes_out_stays_and_what_is_needed_at_once_must_fit() {
     build(&bench, max + 4_000_000, "").ok();
     assert!(bench.path("out/3").exists());
 
+    // What can never fit waits for nobody.
+    let never = "FROM busybox AS never\nRUN sleep 1000\n";
+    let large =
+        "FROM busybox\nRUN head -c 20000000 /dev/urandom > /1\nCOPY --from=never /etc /never\n";
+    let (bench, max) = limited(&format!("{never}{large}"), 13);
+    build(&bench, max, "").fails(1, "the state folder is limited to");
+
     // A step needs two stages at once.
     let both = "FROM busybox\nRUN --mount=from=one,target=/a --mount=from=two,target=/b ls /a /b\n";
     let stages = format!("{}{}{both}", stage("one", "busybox", 3), stage("two", "busybox", 3));

@@ -121,6 +121,8 @@ pub enum StoreError {
         needed: String,
         /// What holds the space.
         holders: String,
+        /// Whether it would fit if nothing else were held.
+        may_fit: bool,
     },
 }
 
@@ -150,9 +152,9 @@ impl StoreError {
         }
     }
 
-    /// Whether the limit of the state folder is in the way.
+    /// Whether the limit of the state folder is in the way, as long as others hold what they do.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { may_fit: true, .. })
     }
 
     /// Wraps an I/O error with what was tried on which path.

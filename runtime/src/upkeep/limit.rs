@@ -2,8 +2,8 @@
 //!
 //! What layers, blobs and cache mounts take is one sum in the index. Before a layer or a blob is
 //! published there must be room for it; if there is none, what nobody holds is evicted as `rbc prune`
-//! would, and if that is not enough the build fails. What a step writes before it is done does not
-//! count.
+//! would, then what the build itself needs no more. If that is not enough the step waits or the build
+//! fails. What a step writes before it is done does not count.
 
 use std::{
     fmt::Write as _,
@@ -87,11 +87,16 @@ impl Bound {
             inventory = self.evict(store, bytes)?;
         }
         match self.taken(store, bytes)? {
-            needed if needed > self.max => Err(StoreError::Full {
-                max: show_bytes(self.max),
-                needed: show_bytes(needed),
-                holders: holders(&inventory, bytes),
-            }),
+            needed if needed > self.max => {
+                let stays = sum(&inventory, &|item| !item.replaceable && item.counts());
+                let alone = stays + Inventory::index_bytes(store) + self.fixed + bytes;
+                Err(StoreError::Full {
+                    max: show_bytes(self.max),
+                    needed: show_bytes(needed),
+                    holders: holders(&inventory, bytes),
+                    may_fit: alone <= self.max,
+                })
+            }
             _ => Ok(room),
         }
     }
@@ -125,26 +130,27 @@ impl Bound {
             }
             rest = later;
         }
-        drop(victims);
         Ok(inventory)
     }
 }
 
+/// Bytes of the things that are meant.
+fn sum(inventory: &Inventory, is_meant: &dyn Fn(&Item) -> bool) -> u64 {
+    inventory.items.iter().filter(|item| is_meant(item)).map(|item| item.own).sum()
+}
+
 /// What holds the space.
 fn holders(inventory: &Inventory, new: u64) -> String {
-    let sum = |fits: &dyn Fn(&&Item) -> bool| {
-        inventory.items.iter().filter(fits).map(|item| item.own).sum::<u64>()
-    };
-    let named = sum(&|item| !item.replaceable && item.part_of.is_some());
-    let is_held = |item: &&Item| item.replaceable && item.in_use;
-    let mut held: Vec<&Item> = inventory.items.iter().filter(is_held).collect();
+    let named = sum(inventory, &|item| !item.replaceable && item.part_of.is_some());
+    let is_held = |item: &Item| item.replaceable && item.in_use;
+    let mut held: Vec<&Item> = inventory.items.iter().filter(|item| is_held(item)).collect();
     held.sort_by_key(|item| std::cmp::Reverse(item.own));
     let mut parts = Vec::new();
     if new > 0 {
         parts.push(format!("{} are new", show_bytes(new)));
     }
     if !held.is_empty() {
-        let mut text = format!("running builds hold {}", show_bytes(sum(&is_held)));
+        let mut text = format!("running builds hold {}", show_bytes(sum(inventory, &is_held)));
         let largest = held.iter().filter(|item| !item.name.is_empty()).take(3);
         for (at, item) in largest.enumerate() {
             // Writing to a string does not fail.
