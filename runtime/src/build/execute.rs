@@ -221,6 +221,12 @@ impl<'a> Executor<'a> {
         Ok((result, Outcome::Executed))
     }
 
+    /// The name of the node at a position.
+    pub(super) fn name(&self, at: usize) -> &str {
+        let digest = self.graph.nodes.get_index(at).map(|(digest, _)| digest);
+        digest.map_or("", |digest| &self.graph.node_meta(digest).name)
+    }
+
     /// Whether the node's step has begun. From now on it has ended.
     pub(super) fn end(&self, at: usize) -> bool {
         self.begun[at].swap(false, Ordering::Relaxed)

@@ -55,8 +55,11 @@ pub(super) fn expected_lengths(known: &[Option<u64>]) -> Vec<u64> {
 pub(super) enum Turn {
     /// It has ended.
     Done,
-    /// There is no room for what it has made. It can run again.
+    /// There is no room for what it has made, which is kept: it runs again when another one has ended.
     NoRoom,
+    /// There is no room for what it was making, which has to be made again: it runs again when no other
+    /// one can.
+    NoRoomYet,
 }
 
 /// What steps do.
@@ -90,8 +93,12 @@ struct Queue<'a> {
     /// Steps that have not ended.
     left: usize,
     running: usize,
-    /// Steps that found no room.
+    /// Steps that found no room: those that run again soon.
     parked: Vec<usize>,
+    /// And those that run again later.
+    late: Vec<usize>,
+    /// Whether a step has ended since those were tried last.
+    has_progressed: bool,
     /// Whether one step runs at a time, since room is short.
     narrow: bool,
     /// The step that others gave way to and that has not ended.
@@ -122,6 +129,8 @@ impl<'a> Queue<'a> {
             left,
             running: 0,
             parked: Vec::new(),
+            late: Vec::new(),
+            has_progressed: false,
             narrow: false,
             favoured: None,
             stopped: false,
@@ -169,6 +178,7 @@ impl<'a> Queue<'a> {
         self.end(step);
         self.left -= 1;
         self.done[step] = true;
+        self.has_progressed = true;
         if self.favoured == Some(step) {
             self.favoured = None;
         }
@@ -185,21 +195,48 @@ impl<'a> Queue<'a> {
         std::mem::take(&mut self.parked).into_iter().for_each(|step| self.enter(step));
     }
 
-    /// Takes back a step that found no room. Gives the one that others have to give way to, if nothing
-    /// else can be done.
-    fn park(&mut self, step: usize) -> Option<usize> {
+    /// Takes back a step that found no room and runs again soon.
+    fn park(&mut self, step: usize) {
         self.end(step);
         self.parked.push(step);
-        if !self.narrow {
-            self.narrow = true;
+        self.narrow_down();
+    }
+
+    /// Takes back a step that found no room and runs again when no other one can.
+    fn put_off(&mut self, step: usize) {
+        self.end(step);
+        if self.late.is_empty() {
+            self.has_progressed = false;
+        }
+        self.late.push(step);
+        self.narrow_down();
+    }
+
+    /// From now on one step runs at a time.
+    fn narrow_down(&mut self) {
+        if !std::mem::replace(&mut self.narrow, true) {
             let ready = std::mem::take(&mut self.ready);
             ready.into_iter().flatten().for_each(|(_, step)| self.enter(step.0));
         }
-        let is_last = self.running == 0 && self.ready.iter().all(BinaryHeap::is_empty);
-        match is_last || self.favoured == Some(step) {
-            true => self.favoured.or_else(|| self.parked.iter().min().copied()),
-            false => None,
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running == 0 && self.ready.iter().all(BinaryHeap::is_empty)
+    }
+
+    /// The step that others have to give way to, if nothing else can be done.
+    fn stuck(&mut self) -> Option<usize> {
+        if self.stopped {
+            return None;
         }
+        let waits = |step: &usize| self.parked.contains(step) || self.late.contains(step);
+        if let Some(favoured) = self.favoured.filter(waits) {
+            return Some(favoured);
+        }
+        if self.is_idle() && std::mem::take(&mut self.has_progressed) {
+            std::mem::take(&mut self.late).into_iter().for_each(|step| self.enter(step));
+        }
+        if self.is_idle() { self.parked.iter().chain(&self.late).copied().min() } else { None }
     }
 
     /// Goes on with a step after the results of others were given up for it. Nothing runs.
@@ -208,6 +245,7 @@ impl<'a> Queue<'a> {
         self.left += given_up.len();
         given_up.iter().for_each(|&step| self.done[step] = false);
         self.parked.clear();
+        self.late.clear();
         self.ready = Default::default();
         for step in 0..self.needs.len() {
             let open = self.needs[step].iter().filter(|before| !self.done[**before]).count();
@@ -247,16 +285,19 @@ pub(super) fn run_all<E: Send>(
             let result = steps.run(step);
             state = queue.lock().unwrap_or_else(PoisonError::into_inner);
             let ended = match result {
-                Ok(Turn::Done) => {
-                    state.done(step);
-                    Ok(())
+                Ok(turn) => {
+                    match turn {
+                        Turn::Done => state.done(step),
+                        Turn::NoRoom => state.park(step),
+                        Turn::NoRoomYet => state.put_off(step),
+                    }
+                    match state.stuck() {
+                        Some(step) => {
+                            steps.give_way(step).map(|given_up| state.go_on_with(step, &given_up))
+                        }
+                        None => Ok(()),
+                    }
                 }
-                Ok(Turn::NoRoom) => match state.park(step) {
-                    Some(favoured) if !state.stopped => steps
-                        .give_way(favoured)
-                        .map(|given_up| state.go_on_with(favoured, &given_up)),
-                    _ => Ok(()),
-                },
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {

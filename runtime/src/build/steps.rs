@@ -37,8 +37,14 @@ impl schedule::Steps<BuildError> for Steps<'_> {
         let elapsed = before + begin.elapsed();
         let outcome = match result {
             Err(error) if error.is_without_room() => {
+                if self.executor.options.cancel.is_cancelled() {
+                    return Err(self.failed(at, BuildError::Cancelled, elapsed));
+                }
                 *self.without_room(step) = Some((error, elapsed));
-                return Ok(Turn::NoRoom);
+                return Ok(match self.executor.unplaced(at).is_some() {
+                    true => Turn::NoRoom,
+                    false => Turn::NoRoomYet,
+                });
             }
             Err(error) => return Err(self.failed(at, error, elapsed)),
             Ok(outcome) => outcome,
@@ -64,6 +70,13 @@ impl schedule::Steps<BuildError> for Steps<'_> {
         match self.without_room(step).take() {
             Some((error, elapsed)) if steps.is_empty() => Err(self.failed(at, error, elapsed)),
             _ => {
+                let name = self.executor.name(at);
+                let text = format!(
+                    "the limit of the state folder leaves no room for {name} beside other steps: \
+                     {} of them run again later",
+                    steps.len()
+                );
+                self.executor.options.events.event(Event::Warning(&text));
                 self.left.fetch_add(steps.len(), Ordering::Relaxed);
                 Ok(steps)
             }

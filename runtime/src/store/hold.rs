@@ -2,9 +2,9 @@
 //!
 //! Every layer and blob has a byte of the file `holds.lock` that its name stands for. Whoever looks
 //! one up or publishes it takes a shared lock on the byte *before* it looks, and keeps it until its
-//! store is closed or it needs the thing no more: what it has seen stays there. An evictor needs the byte alone. The kernel drops
-//! the locks of a dead process, so nothing is held for ever. Two names that share a byte are merely
-//! held together.
+//! store is closed or it needs the thing no more: what it has seen stays there. An evictor needs the
+//! byte alone. The kernel drops the locks of a dead process, so nothing is held for ever. Two names
+//! that share a byte are merely held together.
 
 use std::{
     collections::HashSet,

@@ -157,6 +157,8 @@ struct Tight<'a> {
     needs: &'a [Vec<usize>],
     sizes: &'a [usize],
     max: usize,
+    /// What a step says that finds no room.
+    no_room: fn(usize) -> Turn,
     state: Mutex<Held>,
 }
 
@@ -171,9 +173,14 @@ struct Held {
 }
 
 impl Tight<'_> {
-    fn run_all(needs: &[Vec<usize>], sizes: &[usize], max: usize) -> Result<Vec<usize>, String> {
+    fn run_all(
+        needs: &[Vec<usize>],
+        sizes: &[usize],
+        max: usize,
+        no_room: fn(usize) -> Turn,
+    ) -> Result<Vec<usize>, String> {
         let state = Mutex::new(Held { made: vec![0; needs.len()], ..Held::default() });
-        let steps = Tight { needs, sizes, max, state };
+        let steps = Tight { needs, sizes, max, no_room, state };
         let urgency = chain_lengths(needs, &vec![1; needs.len()]);
         let waits = vec![true; needs.len()];
         run_all(&Dependencies { needs, urgency: &urgency, waits: &waits }, 4, &steps)?;
@@ -194,7 +201,7 @@ impl Steps<String> for Tight<'_> {
         there.retain(is_needed);
         let taken: usize = there.iter().map(|made| self.sizes[*made]).sum();
         if taken + self.sizes[step] > self.max {
-            return Ok(Turn::NoRoom);
+            return Ok((self.no_room)(step));
         }
         there.insert(step);
         done.insert(step);
@@ -224,11 +231,15 @@ fn steps_that_find_no_room_wait_and_others_give_way() {
     let needs =
         vec![vec![], vec![0], vec![1], vec![2], vec![], vec![4], vec![5], vec![6], vec![3, 7]];
     let sizes = [3, 3, 3, 0, 3, 3, 3, 0, 1];
-    for _ in 0..50 {
-        let made = Tight::run_all(&needs, &sizes, 6).expect("there is room");
-        assert!(made.iter().all(|times| (1..=2).contains(times)), "{made:?}");
-        assert_eq!(Tight::run_all(&needs, &sizes, 100), Ok(vec![1; 9]), "nothing runs twice");
-        Tight::run_all(&needs, &sizes, 5).expect_err("two of a chain are needed at once");
+    let late = |step: usize| if step.is_multiple_of(2) { Turn::NoRoomYet } else { Turn::NoRoom };
+    for no_room in [|_| Turn::NoRoom, |_| Turn::NoRoomYet, late] {
+        for _ in 0..50 {
+            let run = |max| Tight::run_all(&needs, &sizes, max, no_room);
+            let made = run(6).expect("there is room");
+            assert!(made.iter().all(|times| (1..=2).contains(times)), "{made:?}");
+            assert_eq!(run(100), Ok(vec![1; 9]), "nothing runs twice");
+            run(5).expect_err("two of a chain are needed at once");
+        }
     }
 }
 
