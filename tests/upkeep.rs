@@ -213,6 +213,8 @@ fn everything() -> Bench {
         "d/Dockerfile",
         "FROM busybox AS one\nCOPY src /src\nFROM busybox\nCOPY --from=one /src /src\nRUN ls /src > /list\n",
     );
+    // What was written a moment before it is read is not known the next time, and so not linked.
+    std::thread::sleep(std::time::Duration::from_millis(100));
     bench.rbc("build -q -t app c").ok();
     bench.rbc("build -q -o type=oci,dest=out.tar,compression=zstd d").ok();
     bench.write("d/src/0", "changed");
@@ -454,8 +456,8 @@ fn stage(name: &str, begin: &str, millions: u32) -> String {
 fn limited(dockerfile: &str, millions: u64) -> (Bench, u64) {
     let bench = Bench::with_busybox();
     bench.write("c/Dockerfile", dockerfile);
-    // The base image once more as layers, the index and small layers.
-    let max = 2 * disk(&bench.root(), "") + 1_000_000 + millions * 1_000_000;
+    // The base image, the index and small layers.
+    let max = disk(&bench.root(), "") + 1_000_000 + millions * 1_000_000;
     (bench, max)
 }
 
