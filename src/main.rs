@@ -36,7 +36,7 @@ fn keep_memory_small() {
 fn main() -> ExitCode {
     #[cfg(target_env = "gnu")]
     keep_memory_small();
-    // In a process that was started as a step's child this never returns.
+    // In a process that was started as a keeper this never returns.
     rbc_runtime::sandbox::init();
     let cli = cli::Cli::parse_from(cli::switches::settle(std::env::args_os()));
     match commands::run(cli) {

@@ -167,10 +167,12 @@ fn a_layer_that_a_cache_lost_is_left_out_of_the_next() {
     let toolchain = toolchain.filter(|e| (290_000..320_000).contains(&e.metadata().unwrap().len()));
     let lost: Vec<_> = toolchain.map(|entry| fs::remove_file(entry.path()).unwrap()).collect();
     assert_eq!(lost.len(), 1, "the layer with the toolchain");
-    for to in [folder.clone(), one.path("other")] {
+    for to in [one.path("other"), folder.clone()] {
         let two = machine("# one\nprogram\n");
         let from = format!("--cache-from type=local,src={}", folder.display());
-        nothing_ran(&build(&two, &format!("{from} {}", cache(&to))));
+        let run = build(&two, &format!("{from} {}", cache(&to)));
+        assert_eq!(run.done(), 0, "{}", run.stderr);
+        assert!(run.stderr.contains("has lost layers while it was used"), "{}", run.stderr);
         // The rest has travelled on.
         let three = machine("# one\nprogram\n");
         nothing_ran(&build(&three, &format!("--cache-from type=local,src={}", to.display())));

@@ -114,6 +114,22 @@ fn ctrl_c_stops_the_steps_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn contexts_may_hold_the_same_files() {
+    let bench = Bench::with_busybox();
+    for context in ["a", "b", "c"] {
+        bench.write(&format!("{context}/LICENSE"), "free\n");
+    }
+    bench.write(
+        "c/Dockerfile",
+        "FROM scratch\nCOPY --from=a LICENSE /a/\nCOPY --from=b LICENSE /b/\nCOPY LICENSE /c/\n",
+    );
+    bench.rbc("build --build-context a=a --build-context b=b -o out c").ok();
+    for context in ["a", "b", "c"] {
+        assert_eq!(bench.read(&format!("out/{context}/LICENSE")), "free\n");
+    }
+}
+
+#[test]
 fn base_images_come_from_archives_and_layouts() {
     let bench = Bench::new();
     let busybox = image::busybox();

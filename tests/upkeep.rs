@@ -491,6 +491,19 @@ fn layers_of_a_stage_that_nothing_needs_any_more_make_room() {
 }
 
 #[test]
+fn earlier_versions_of_a_layer_make_room_for_it() {
+    let dockerfile = "FROM busybox\nCOPY src /\nRUN head -c 3000000 /dev/urandom > /big\n";
+    // The layer once and a half.
+    let (bench, max) = limited(dockerfile, 5);
+    for version in 0..4 {
+        bench.write("c/src", format!("{version}"));
+        bench.rbc(&format!("build -q -o out --state-max-size {max} c")).ok();
+        assert_eq!(bench.read("out/src"), version.to_string());
+        assert!(total(&bench) <= max, "{}", bench.rbc("du -v").stdout);
+    }
+}
+
+#[test]
 fn what_a_build_evicts_of_itself_is_a_miss_the_next_time() {
     let dockerfile = |last: &str| {
         let (one, three) = (stage("one", "busybox", 3), stage("three", "two", 3));

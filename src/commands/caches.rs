@@ -126,8 +126,11 @@ impl Caches<'_> {
         loop {
             let packed = travel::pack(self.store, &contents, &options)?;
             match write(self.store, &packed, imports, place, (step, self.options.events, stop)) {
-                // Another build replaced it; each time at least one layer more is left out.
-                Err(TravelError::Lost { .. }) => {}
+                // Another build replaced it. Each time at least one layer more is left out.
+                Err(lost @ TravelError::Lost { .. }) => {
+                    let text = format!("{lost}: {} goes on without them", to.shown());
+                    self.options.events.event(Event::Warning(&text));
+                }
                 written => return outcome(written),
             }
         }

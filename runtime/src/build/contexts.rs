@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use rbc_ir::{ContextSource, Digest, Selection};
@@ -69,9 +69,13 @@ pub struct Contexts {
 /// file.
 const MAX_LISTED: usize = 500_000;
 
+/// What was read of contexts.
 #[derive(Default)]
 struct Listings {
+    /// Any that have the digest.
     parts: HashMap<Digest, Arc<Vec<SelectedPart>>>,
+    /// By context and selection.
+    by_selection: HashMap<(String, Selection), Arc<Vec<SelectedPart>>>,
     entries: usize,
 }
 
@@ -150,12 +154,14 @@ impl Contexts {
         let list = || selection_listing(&open.tree, selection, &open.index);
         // The index is not needed before the folders are read.
         let (digest, parts) = on_cpu_pool(|| rayon::join(|| open.index.read(), list).1)?;
-        self.checked().insert(key, digest);
-        let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
+        self.checked().insert(key.clone(), digest);
+        let mut listings = self.listings();
         let entries: usize = parts.iter().map(SelectedPart::len).sum();
         if listings.entries + entries <= MAX_LISTED {
+            let parts = Arc::new(parts);
             listings.entries += entries;
-            listings.parts.insert(digest, Arc::new(parts));
+            listings.parts.insert(digest, Arc::clone(&parts));
+            listings.by_selection.insert(key, parts);
         }
         Ok(digest)
     }
@@ -166,12 +172,12 @@ impl Contexts {
         digest: &Digest,
         look: impl FnOnce(&[SelectedPart]) -> T,
     ) -> Option<T> {
-        self.parts(digest).map(|parts| look(&parts))
+        let parts = self.listings().parts.get(digest).cloned();
+        parts.map(|parts| look(&parts))
     }
 
-    fn parts(&self, digest: &Digest) -> Option<Arc<Vec<SelectedPart>>> {
-        let listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.parts.get(digest).cloned()
+    fn listings(&self) -> MutexGuard<'_, Listings> {
+        self.listings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that a context holds what the graph pins.
@@ -223,7 +229,10 @@ impl Contexts {
     /// same all through a build, so each is compared with what was read of it.
     fn still_holds(&self, source: &ContextSource) -> Result<bool, ContextError> {
         let open = self.open(&source.name)?;
-        let Some(parts) = self.parts(&source.digest) else {
+        // Files elsewhere may have the same digest.
+        let key = (source.name.clone(), source.selection.clone());
+        let parts = self.listings().by_selection.get(&key).cloned();
+        let Some(parts) = parts.filter(|_| self.checked().get(&key) == Some(&source.digest)) else {
             let hash = || selection_digest(&open.tree, &source.selection, &open.index);
             return Ok(on_cpu_pool(hash)? == source.digest);
         };
@@ -246,7 +255,7 @@ impl Contexts {
         Ok(context.open.get_or_init(|| Open { tree, index }))
     }
 
-    fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Selection), Digest>> {
+    fn checked(&self) -> MutexGuard<'_, HashMap<(String, Selection), Digest>> {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -249,7 +249,7 @@ impl<'a> Executor<'a> {
         &self,
         attempt: &Attempt<'_>,
         contents: &[InputContent],
-        earlier: &[CachedResult],
+        earlier: &Candidates,
     ) -> Result<Vec<LayerId>, BuildError> {
         let &Attempt { node, step, store, .. } = attempt;
         match &node.op {

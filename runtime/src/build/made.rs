@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     fileop, layer,
-    store::{CachedResult, InputContent, LayerId, LayerKind, Store, StoreError, TmpDir},
+    store::{
+        CachedResult, Candidates, InputContent, LayerId, LayerKind, Store, StoreError, TmpDir,
+    },
 };
 
 /// What went into layers of fewer files is not noted: copying them again is as quick.
@@ -80,7 +82,7 @@ impl Executor<'_> {
         (new, copied): (NewLayer, fileop::Copied),
         root: &[LayerId],
         contents: &[InputContent],
-        earlier: &[CachedResult],
+        earlier: &Candidates,
     ) -> Result<Vec<LayerId>, BuildError> {
         let size = new.commit()?;
         self.options.journal.note(attempt.at, |note| note.size = Some(size));
@@ -103,9 +105,11 @@ impl Executor<'_> {
         &self,
         attempt: &Attempt<'_>,
         made: Unplaced,
-        earlier: &[CachedResult],
+        earlier: &Candidates,
     ) -> Result<Vec<LayerId>, BuildError> {
         let mut layers = self.layers_of(attempt.store, &attempt.node.inputs[0])?;
+        // They may be what has to make room.
+        earlier.let_go()?;
         match publish_committed(attempt.store, &made.new, LayerKind::Step, &made.size) {
             Ok(layer) => {
                 self.note_copied(&layer, &made.copied, earlier)?;

@@ -8,8 +8,8 @@
 //!
 //! A step may find that there is no room for what it has made, where the state folder has a limit. It
 //! then waits until another one has ended, and from there on one step runs at a time, in the order of
-//! the graph, so that no more is begun than can be finished. When all that is left waits for room,
-//! results are given up for one of them and made again later.
+//! the graph. Finished layers that wait lie in `tmp/`, which the limit does not count. When all that is
+//! left waits for room, results are given up for one of them and made again later.
 
 use std::{
     collections::BinaryHeap,

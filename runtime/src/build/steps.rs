@@ -37,10 +37,13 @@ impl schedule::Steps<BuildError> for Steps<'_> {
         let elapsed = before + begin.elapsed();
         let outcome = match result {
             Err(error) if error.is_without_room() => {
-                if self.executor.options.cancel.is_cancelled() {
+                *self.without_room(step) = Some((error, elapsed));
+                // Whoever stops the build takes what is there; this one may have come too late.
+                if self.executor.options.cancel.is_cancelled()
+                    && self.without_room(step).take().is_some()
+                {
                     return Err(self.failed(at, BuildError::Cancelled, elapsed));
                 }
-                *self.without_room(step) = Some((error, elapsed));
                 return Ok(match self.executor.unplaced(at).is_some() {
                     true => Turn::NoRoom,
                     false => Turn::NoRoomYet,

@@ -16,7 +16,10 @@ use std::{
 use rbc_ir::{Digest, Graph, Op, Source};
 
 use super::plan::{Fate, Plan, Standing, is_transparent};
-use crate::store::{Blobs, CachedResult, LayerId, Result, Spare, Store};
+use crate::{
+    image::reach,
+    store::{Blobs, CachedResult, LayerId, Result, Spare, Store},
+};
 
 /// What is known of a node that is done.
 #[derive(Clone, Debug)]
@@ -232,17 +235,19 @@ impl Needs {
         kept.flat_map(|at| state.layers(at)).chain(&self.aside).collect()
     }
 
-    /// Lets go of what was unpacked or copied and is not needed as it came.
+    /// Lets go of what was unpacked or copied and is not needed as it came: of an image, all that its
+    /// manifest leads to.
     fn let_go_of_blobs(&self, state: &State) -> Result<bool> {
         let is_needed = |at: usize| self.kept[at] || (self.runs[at] && state.values[at].is_none());
-        let of = |needed: bool| {
-            let nodes = (0..self.blobs.len()).filter(move |at| is_needed(*at) == needed);
-            nodes.filter_map(|at| self.blobs[at])
+        let of = |needed: bool| -> HashSet<Digest> {
+            let nodes = (0..self.blobs.len()).filter(|at| is_needed(*at) == needed);
+            let roots = nodes.filter_map(|at| self.blobs[at]);
+            roots.flat_map(|root| reach(&self.store, &root, &|_| false).blobs).collect()
         };
-        let needed: HashSet<Digest> = of(true).collect();
+        let needed = of(true);
         let mut any = false;
-        for blob in of(false).filter(|blob| !needed.contains(blob)) {
-            any |= self.outside.let_go_of(&blob)?;
+        for blob in of(false).difference(&needed) {
+            any |= self.outside.let_go_of(blob)?;
         }
         Ok(any)
     }

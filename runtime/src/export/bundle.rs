@@ -309,7 +309,7 @@ impl Content<'_> {
             Self::Blob(digest, size) => (digest, *size),
         };
         let failed_already = AtomicBool::new(false);
-        let check = || -> Result<(), ExportError> {
+        let check = &|| -> Result<(), ExportError> {
             let mut hash = sha2::Sha256::new();
             let hashed = each_piece(store, digest, size, &mut |piece| {
                 hash.update(piece);
@@ -333,7 +333,10 @@ impl Content<'_> {
             return check().and_then(|()| copy().map(drop));
         }
         thread::scope(|scope| {
-            let checked = scope.spawn(check);
+            let Ok(checked) = thread::Builder::new().spawn_scoped(scope, check) else {
+                // There may be no more threads.
+                return check().and_then(|()| copy().map(drop));
+            };
             let copied = copy();
             failed_already.store(copied.is_err(), Ordering::Relaxed);
             let checked = checked.join().unwrap_or_else(|panic| panic::resume_unwind(panic));

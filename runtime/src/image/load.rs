@@ -49,7 +49,8 @@ struct Saved {
 
 /// Puts all images of an archive into the store, unpacks those that this machine runs, so that a
 /// build on one begins at once, and gives them their names. Nothing gets a name unless every blob of
-/// every image was there and was what its digest says.
+/// every image was there and was what its digest says. What cannot be unpacked for other reasons, for
+/// want of room perhaps, is there nevertheless.
 pub fn load(store: &Store, source: Source<'_>) -> Result<Vec<Loaded>, ImageError> {
     let bundle = match source {
         Source::Path(path) => Bundle::open(store, &path)?,
@@ -76,11 +77,18 @@ pub fn load(store: &Store, source: Source<'_>) -> Result<Vec<Loaded>, ImageError
 /// Unpacks an image, of an index the one for this machine. If there is none, as an archive may hold
 /// some images of an index only, there is nothing to unpack before one is used.
 fn unpack_for_host(store: &Store, digest: &Digest) -> Result<(), ImageError> {
-    let root = describe(store, digest)?;
-    match resolve(store, &root, &Platform::host(), &digest.to_string()) {
-        Ok(found) => unpack(store, &found.descriptor.digest).map(drop),
-        Err(ImageError::NoPlatform { .. } | ImageError::MissingBlob { .. }) => Ok(()),
+    let (root, host) = (describe(store, digest)?, Platform::host());
+    let unpacked = match resolve(store, &root, &host, &digest.to_string()) {
+        // One that is not in an index is found whatever its platform.
+        Ok(found) if found.platform.architecture != host.architecture => Ok(Vec::new()),
+        Ok(found) => unpack(store, &found.descriptor.digest),
+        Err(ImageError::NoPlatform { .. } | ImageError::MissingBlob { .. }) => Ok(Vec::new()),
         Err(error) => Err(error),
+    };
+    match unpacked {
+        // Who uses it is told.
+        Err(ImageError::Store(_) | ImageError::Layer { .. } | ImageError::Io { .. }) => Ok(()),
+        unpacked => unpacked.map(drop),
     }
 }
 

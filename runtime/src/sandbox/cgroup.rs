@@ -1,7 +1,7 @@
 //! The control groups of a step whose build names a parent group (`--cgroup-parent`).
 //!
 //! Whatever limits the parent has hold for the step too. Works with the unified hierarchy and with
-//! those of version 1. [`Cgroup::below`] makes the groups, the keeper joins them with [`join`]
+//! those of version 1. [`Cgroup::below`] makes the groups, the runner joins them with [`join`]
 //! before it starts anything, and they are removed when the step has ended. What a killed rbc left
 //! is removed by the next one that uses the parent.
 

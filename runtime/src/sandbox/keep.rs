@@ -55,13 +55,15 @@ struct Running {
     given_up: bool,
 }
 
-/// Acts as the keeper until rbc lets go of it. Then what still runs is killed, since it asks for that
-/// when its parent dies.
+/// Acts as the keeper until rbc lets go of it. Then what still runs is killed.
 pub(super) fn keep() -> ! {
     match take_control() {
         Some(control) => {
+            let mut running = Vec::new();
             // Nobody could be told of a failure; every step finds that its socket ends.
-            let _ = serve(&control);
+            let _ = serve(&control, &mut running);
+            // They ask for that when their parent dies, but programs may take it back.
+            running.iter().for_each(Running::kill);
             std::process::exit(0)
         }
         None => {
@@ -81,16 +83,16 @@ fn take_control() -> Option<OwnedFd> {
     Some(control)
 }
 
-fn serve(control: &OwnedFd) -> io::Result<()> {
+/// Serves until rbc lets go, and keeps in `running` what runs.
+fn serve(control: &OwnedFd, running: &mut Vec<Running>) -> io::Result<()> {
     // Which instructions the processor has is found out here, once for all runners: in a virtual
     // machine that takes longer than the hash.
     let _ = Digest::of(b"");
     // Its end tells runners that the keeper is gone.
     let (alive, _keeper_alive): (PipeReader, PipeWriter) = io::pipe()?;
-    let mut running: Vec<Running> = Vec::new();
     loop {
         let mut fds = vec![PollFd::new(control, PollFlags::IN)];
-        for runner in &running {
+        for runner in &*running {
             fds.push(PollFd::new(&runner.ended, PollFlags::IN));
             if !runner.given_up {
                 fds.push(PollFd::new(&runner.socket, PollFlags::RDHUP));
@@ -103,46 +105,56 @@ fn serve(control: &OwnedFd) -> io::Result<()> {
         let mut ready =
             fds.iter().map(|fd| !fd.revents().is_empty()).collect::<Vec<_>>().into_iter();
         let asked = ready.next().unwrap_or(false);
-        let mut still = Vec::with_capacity(running.len() + 1);
-        for mut runner in running {
+        for mut runner in std::mem::take(running) {
             let ended = ready.next().unwrap_or(false);
             if !runner.given_up && ready.next().unwrap_or(false) {
                 runner.given_up = true;
-                // It fails only if it has ended.
-                let _ = kill_process(runner.pid, Signal::KILL);
+                runner.kill();
             }
             match ended {
                 true => runner.settle(),
-                false => still.push(runner),
+                false => running.push(runner),
             }
         }
-        running = still;
         if asked {
             match receive(control)? {
-                Some(request) => running.extend(start(request, &alive)),
-                None => return Ok(()),
+                Asked::Runner(request) => running.extend(start(request, &alive)),
+                Asked::Nothing => {}
+                Asked::End => return Ok(()),
             }
         }
     }
 }
 
-/// Waits for a request. None if rbc let go.
-fn receive(control: &OwnedFd) -> io::Result<Option<Request>> {
+/// What rbc wants.
+enum Asked {
+    Runner(Request),
+    /// Files were lost on the way, as there are too many open. The socket among them ends, which tells
+    /// the step.
+    Nothing,
+    End,
+}
+
+/// Waits for a request.
+fn receive(control: &OwnedFd) -> io::Result<Asked> {
     let mut path = [0; MAX_PATH];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut with = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [IoSliceMut::new(&mut path)];
     let received = recvmsg(control, &mut bytes, &mut with, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes == 0 {
+        return Ok(Asked::End);
+    }
     let mut files = with.drain().flat_map(|part| match part {
         RecvAncillaryMessage::ScmRights(files) => files.collect::<Vec<_>>(),
         _ => Vec::new(),
     });
     let (Some(socket), Some(stdout), Some(stderr)) = (files.next(), files.next(), files.next())
     else {
-        return Ok(None);
+        return Ok(Asked::Nothing);
     };
     let shared = OsStr::from_bytes(&path[..received.bytes]).into();
-    Ok(Some(Request { shared, socket, stdout, stderr }))
+    Ok(Asked::Runner(Request { shared, socket, stdout, stderr }))
 }
 
 /// Starts a runner; if that fails, its socket has been told.
@@ -221,6 +233,11 @@ fn arrange(
 }
 
 impl Running {
+    fn kill(&self) {
+        // It fails only if it has ended.
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+
     /// Reaps it and tells how it ended. If it has failed before the command was there, it has told so
     /// already.
     fn settle(self) {

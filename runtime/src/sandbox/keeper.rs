@@ -18,6 +18,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, IoSlice},
     net::{
         AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
@@ -58,8 +59,9 @@ impl Keeper {
     pub(super) fn take(&self, shared: &Path) -> Result<Runner, SandboxError> {
         let mut state = self.state();
         state.to_come = state.to_come.saturating_sub(1);
-        let ready = state.ready.take().map_or_else(|| state.runner(shared), Ok);
-        ready.map_err(SandboxError::Start)
+        // One that has something to tell failed to get ready, for want of processes perhaps.
+        let ready = state.ready.take().filter(|runner| !runner.has_told());
+        ready.map_or_else(|| state.runner(shared), Ok).map_err(SandboxError::Start)
     }
 
     /// Gets a runner ready for the next step, if there is one.
@@ -96,12 +98,21 @@ pub(super) struct Runner {
     pub stderr: PipeReader,
 }
 
+impl Runner {
+    /// Whether there is an answer already, or nobody to give one.
+    fn has_told(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
 /// The keeper's process.
 pub(super) struct Process {
     child: Child,
     /// Takes a message for each runner: the path of the shared folder, and three files. Its end ends
-    /// the keeper.
-    control: OwnedFd,
+    /// the keeper. `None` only while it is dropped.
+    control: Option<OwnedFd>,
 }
 
 impl Process {
@@ -111,6 +122,7 @@ impl Process {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let child = Command::new("/proc/self/exe")
             .arg0(KEEPER_NAME)
+            // For people who look at processes.
             .arg(std::process::id().to_string())
             .env_clear()
             .stdin(Stdio::from(theirs))
@@ -118,7 +130,7 @@ impl Process {
             // The terminal's Ctrl-C is for rbc, which then cancels.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, control })
+        Ok(Self { child, control: Some(control) })
     }
 
     /// Has a runner made and gives the socket to it. What it prints goes to `stdout` and `stderr`.
@@ -134,7 +146,8 @@ impl Process {
         let mut with = SendAncillaryBuffer::new(&mut space);
         with.push(SendAncillaryMessage::ScmRights(&files));
         let path = [IoSlice::new(shared.as_os_str().as_bytes())];
-        match sendmsg(&self.control, &path, &mut with, SendFlags::NOSIGNAL) {
+        let Some(control) = &self.control else { return Ok(socket) };
+        match sendmsg(control, &path, &mut with, SendFlags::NOSIGNAL) {
             // It is gone: the runner's socket ends, which is understood.
             Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(socket),
             Err(error) => Err(error.into()),
@@ -144,8 +157,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only if it is gone already. Its runners die with it.
-        let _ = self.child.kill();
+        // It kills what still runs and ends.
+        drop(self.control.take());
+        // It fails only if it is gone already.
         let _ = self.child.wait();
     }
 }

@@ -55,8 +55,8 @@ pub(super) fn become_command(
     umask(Mode::from_raw_mode(0o022));
     let kit = Kit::make(shared, KitKind::USUAL)?;
     let Some(task) = message::receive(socket) else {
-        // There is nothing to do, or nobody to do it for.
-        std::process::exit(0);
+        // There is nobody to do it for.
+        std::process::exit(127);
     };
     let exec = &task.step.exec;
     if task.on_terminal {

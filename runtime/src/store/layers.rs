@@ -85,16 +85,20 @@ impl Store {
 
     /// Whether the layer is in the store. If so it stays there until the store is closed.
     pub fn has_layer(&self, id: &LayerId) -> bool {
-        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen().contains(id) {
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
             return true;
         }
         // What cannot be held may vanish at any time, so it counts as gone.
         let there = self.holds.hold(Held::Layer(id)).is_ok() && self.layer_dir(id).is_dir();
         if there {
-            seen().insert(id.clone());
+            self.see(id);
         }
         there
+    }
+
+    /// Notes that a layer which is held is there.
+    fn see(&self, id: &LayerId) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
     }
 
     /// Whether the layer is in the store at this moment.
@@ -145,7 +149,10 @@ impl Store {
             rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, &place, flags);
         match renamed {
             Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Ok(()),
+            Err(rustix::io::Errno::EXIST) => {
+                self.see(id);
+                return Ok(());
+            }
             // A file system without RENAME_NOREPLACE: a plain rename replaces only an empty folder.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
                 match fs::rename(dir, &place) {
@@ -156,6 +163,7 @@ impl Store {
             }
             Err(e) => return Err(StoreError::io("cannot publish", &place)(e.into())),
         }
+        self.see(id);
         self.put_layer_space(id, kind, own)
     }
 

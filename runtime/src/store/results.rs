@@ -76,7 +76,17 @@ pub enum LookUp {
 #[derive(Default)]
 pub struct Candidates {
     results: Vec<CachedResult>,
-    _holds: Option<Holds>,
+    holds: Option<Holds>,
+}
+
+impl Candidates {
+    /// Lets what they speak of be evicted: they are not looked into any more.
+    ///
+    /// # Errors
+    /// If the locks cannot be given back.
+    pub(crate) fn let_go(&self) -> Result<()> {
+        self.holds.as_ref().map_or(Ok(()), Holds::let_go)
+    }
 }
 
 impl std::ops::Deref for Candidates {
@@ -222,7 +232,7 @@ impl Store {
     }
 
     /// Results of the same operation on any inputs whose layers are all there, newest first. All
-    /// that they speak of stays there until they are dropped.
+    /// that they speak of stays there until they are dropped or let go of.
     pub fn results_of_operation(&self, operation: &Digest) -> Result<Candidates> {
         let found: Vec<Stored> = self
             .db
@@ -251,7 +261,7 @@ impl Store {
                 results.push(result);
             }
         }
-        Ok(Candidates { results, _holds: Some(holds) })
+        Ok(Candidates { results, holds: Some(holds) })
     }
 
     /// How many milliseconds the latest run of an operation took, on whatever inputs.

@@ -179,7 +179,7 @@ impl<'a> Imports<'a> {
             Err(error) if is_own(&error) => return Err(error),
             Err(error) => error,
         };
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        self.lose(id);
         let text = format!("--cache-from {}: layer not used: {error}", travelled.what());
         fetching.events.event(Event::Warning(&text));
         Ok(false)
@@ -187,7 +187,7 @@ impl<'a> Imports<'a> {
 }
 
 /// Whether an error is not one of the cache that is read.
-pub(super) fn is_own(error: &TravelError) -> bool {
+fn is_own(error: &TravelError) -> bool {
     let image = |error: &ImageError| matches!(error, ImageError::Store(e) if e.is_unwritable());
     match error {
         TravelError::Stopped | TravelError::Store(_) => true,

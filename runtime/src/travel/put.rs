@@ -1,10 +1,10 @@
 //! Writes a packed cache somewhere.
 
-use super::{Imports, Packed, TravelError, imports::is_own};
+use super::{Imports, Packed, TravelError};
 use crate::{
     export::{Bundle, Dest, ExportError, Format, Naming, OutputKind, OutputSpec, Packaging},
-    image::{ANNOTATION_REF, Descriptor, Reference},
-    registry::{self, Client},
+    image::{ANNOTATION_REF, Descriptor, ImageError, Reference},
+    registry::{self, Client, RegistryError},
     store::Store,
 };
 
@@ -42,7 +42,7 @@ pub fn put_layout(
     output.packaging = packaging;
     bundle.sweep_folder();
     let written = bundle.write(store, &output, progress);
-    if written.is_err() {
+    if matches!(&written, Err(error) if !matches!(error, ExportError::Stopped)) {
         // Another process may have replaced the cache in the folder just now.
         bring(store, packed, imports, &is_there)?;
     }
@@ -78,26 +78,49 @@ pub fn put_registry(
 /// Fetches blobs that are neither in the store nor where they are to go.
 ///
 /// # Errors
-/// [`TravelError::Lost`] if one is not where it was read any more.
+/// [`TravelError::Lost`] if some are not where they were read any more.
 fn bring(
     store: &Store,
     packed: &Packed,
     imports: Option<&Imports<'_>>,
     is_there: &dyn Fn(&Descriptor) -> bool,
 ) -> Result<(), TravelError> {
+    let mut lost = None;
     for (blob, layer) in &packed.blobs {
         if let (Some(layer), Some(imports)) = (layer, imports)
             && !is_there(blob)
             && let Some((travelled, _)) = imports.layer(layer)
         {
             match travelled.bring(store, blob) {
-                Err(error) if !is_own(&error) => {
+                Err(error) if is_gone(&error) => {
                     imports.lose(layer);
-                    return Err(TravelError::Lost { what: travelled.what().to_owned() });
+                    lost = Some(travelled.what().to_owned());
                 }
                 brought => brought?,
             }
         }
     }
-    Ok(())
+    lost.map_or(Ok(()), |what| Err(TravelError::Lost { what }))
+}
+
+/// Whether an error says that a blob is not there, or not as it was.
+fn is_gone(error: &TravelError) -> bool {
+    let image = |error: &ImageError| {
+        matches!(
+            error,
+            ImageError::MissingBlob { .. }
+                | ImageError::WrongDigest { .. }
+                | ImageError::WrongSize { .. }
+                | ImageError::Archive { .. }
+        )
+    };
+    match error {
+        TravelError::Image(error) => image(error),
+        TravelError::Registry(error) => match &**error {
+            RegistryError::NotFound { .. } => true,
+            RegistryError::Image { source, .. } => image(source),
+            _ => false,
+        },
+        _ => false,
+    }
 }

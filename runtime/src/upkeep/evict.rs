@@ -68,7 +68,7 @@ fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
             _ if !ours => Doomed::Kept,
             Place::Layer(id) => Doomed::Folder(store.hide(&store.layer_dir(id))?),
             Place::Blob(digest) if needed.contains(digest) => Doomed::Kept,
-            Place::Blob(digest) => if_writable(remove_blob(store, digest, item.own))?,
+            Place::Blob(digest) => if_writable(remove_blob(store, digest, item.own).map(Some))?,
             Place::Pulled(name, digest) => {
                 if_writable(remove_pulled(store, &taken, name, digest, &needed))?
             }
@@ -94,9 +94,10 @@ fn evict_batch(store: &Store, items: &[&Item]) -> Result<Vec<Option<u64>>> {
 }
 
 /// On a full disk the index may not take a change; then the thing stays for now.
-fn if_writable(done: Result<u64>) -> Result<Doomed> {
+fn if_writable(done: Result<Option<u64>>) -> Result<Doomed> {
     match done {
-        Ok(freed) => Ok(Doomed::Gone(freed)),
+        Ok(Some(freed)) => Ok(Doomed::Gone(freed)),
+        Ok(None) => Ok(Doomed::Kept),
         Err(error) if error.is_unwritable() => Ok(Doomed::Kept),
         Err(error) => Err(error),
     }
@@ -170,30 +171,37 @@ fn remove_blob(store: &Store, digest: &Digest, size: u64) -> Result<u64> {
     Ok(size)
 }
 
-/// Forgets an image that was pulled, and removes the blobs that nothing else needs.
+/// Forgets an image that was pulled, and removes the blobs that nothing else needs. `None`, and nothing
+/// is done, if somebody holds one of them: without its name the rest would go for nothing.
 fn remove_pulled(
     store: &Store,
     taken: &Taken,
     name: &str,
     digest: &Digest,
     named: &HashSet<Digest>,
-) -> Result<u64> {
-    let blobs = image::reach(store, digest, &|_| false).blobs;
-    store.remove_image(name)?;
-    let others = store.images()?.into_iter().filter(|record| image::is_pulled(&record.name));
+) -> Result<Option<u64>> {
+    let others = store.images()?.into_iter();
+    let others = others.filter(|other| image::is_pulled(&other.name) && other.name != name);
     let mut needed: HashSet<Digest> =
         others.flat_map(|other| image::reach(store, &other.digest, &|_| false).blobs).collect();
     needed.extend(store.layer_blob_digests()?);
-    let mut freed = 0;
-    for blob in blobs.iter().filter(|blob| !named.contains(blob) && !needed.contains(blob)) {
-        if let Some(size) = store.blobs().peek_size(blob)
-            && taken.try_take(Held::Blob(blob))?
-        {
-            store.blobs().remove(blob)?;
-            freed += size;
+    let mut going = Vec::new();
+    for blob in image::reach(store, digest, &|_| false).blobs {
+        if named.contains(&blob) || needed.contains(&blob) {
+            continue;
+        }
+        if let Some(size) = store.blobs().peek_size(&blob) {
+            if !taken.try_take(Held::Blob(&blob))? {
+                return Ok(None);
+            }
+            going.push((blob, size));
         }
     }
-    Ok(freed)
+    store.remove_image(name)?;
+    for (blob, _) in &going {
+        store.blobs().remove(blob)?;
+    }
+    Ok(Some(going.iter().map(|(_, size)| size).sum()))
 }
 
 /// A cache mount is in use while its lock file is locked. The lock file stays: who opened it and

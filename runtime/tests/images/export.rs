@@ -280,10 +280,10 @@ fn drop_layers(store: &Store, manifest: &Digest) {
 
 #[test]
 fn damaged_blobs_in_the_store_are_found_when_unpacked() {
-    let place = Place::new();
+    let mut place = Place::new();
     let layout = LayoutDir::sample(place.path("layout"), "docker.io/library/sample:1");
-    let load = || image::load(&place.store, Source::Path(layout.path.clone())).expect("load");
-    let manifest = load()[0].digest;
+    let load = |store: &Store| image::load(store, Source::Path(layout.path.clone())).expect("load");
+    let manifest = load(&place.store)[0].digest;
     let layers = image::layers_of(&place.store, &manifest).expect("layers");
     let blob = place.store.blobs().path(&layers[0].descriptor.digest);
     let mut data = fs::read(&blob).expect("read");
@@ -291,11 +291,12 @@ fn damaged_blobs_in_the_store_are_found_when_unpacked() {
     data[last] ^= 1;
     fs::write(&blob, data).expect("write");
     drop_layers(&place.store, &manifest);
+    place.reopen();
     let error = image::unpack(&place.store, &manifest).expect_err("damaged").to_string();
     assert!(error.contains("is damaged: its content has the digest"), "{error}");
     assert!(!place.store.has_layer(&layers[0].id));
     // It can be loaded again.
-    load();
+    load(&place.store);
     assert_eq!(image::unpack(&place.store, &manifest).expect("unpack").len(), 2);
 }
 

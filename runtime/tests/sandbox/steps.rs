@@ -474,12 +474,17 @@ pub fn victim(dir: &Path) -> ! {
     for path in [&upper, &work, &shared] {
         fs::create_dir(path).expect("make a directory");
     }
+    // Who changes the user is not killed with the parent any more.
+    let last = match sandbox::single_uid() {
+        true => "sleep 98765",
+        false => "exec su -s /bin/sh -c 'sleep 98765' mail",
+    };
     let step = Step {
         lowers: vec![dir.join("base")],
         upper,
         work,
         shared,
-        exec: exec(&["/bin/sh", "-c", "sleep 98765 & echo up > /up; sleep 98765"]),
+        exec: exec(&["/bin/sh", "-c", &format!("sleep 98765 & echo up > /up; {last}")]),
         mounts: Vec::new(),
         extra_env: Vec::new(),
         cgroups: Vec::new(),
