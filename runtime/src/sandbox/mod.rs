@@ -13,6 +13,7 @@
 //! its socket to rbc does, nothing outlives rbc.
 
 mod bpf;
+mod calls32;
 mod cgroup;
 mod devices;
 mod error;

@@ -8,34 +8,70 @@ use std::collections::BTreeMap;
 
 use rbc_ir::Security;
 
-use super::bpf::{self, Answer, Condition, Instruction};
+use super::{
+    bpf::{self, Answer, Condition, Instruction, Table},
+    calls32,
+};
 
 /// The filter of a step, if it needs one. With `single_uid`, changes of owner succeed without effect,
 /// so that package managers get through.
 pub(super) fn filter(security: Security, single_uid: bool) -> Option<Vec<Instruction>> {
-    let (mut rules, otherwise) = match security {
-        Security::Sandbox => (confined(), Answer::Errno(libc::EPERM as u16)),
-        Security::Insecure => (BTreeMap::new(), Answer::Allow),
+    let (mut tables, otherwise, foreign) = match security {
+        Security::Sandbox => (confined(), REFUSED, libc::SECCOMP_RET_KILL_PROCESS),
+        Security::Insecure if single_uid => (free(), Answer::Allow, libc::SECCOMP_RET_ALLOW),
+        Security::Insecure => return None,
     };
     if single_uid {
-        // Errno 0 skips the call and lets it return 0.
-        rules.extend(CHOWN.iter().map(|&nr| (number(nr), Answer::Errno(0))));
+        let little = calls32::CALLS.map(|calls| calls.chown).unwrap_or_default();
+        let own: Vec<u32> = CHOWN.iter().map(|&nr| number(nr)).collect();
+        for (table, chown) in tables.iter_mut().zip([&own, little]) {
+            // Errno 0 skips the call and lets it return 0.
+            table.rules.extend(chown.iter().map(|&nr| (nr, Answer::Errno(0))));
+        }
     }
-    (!rules.is_empty()).then(|| bpf::compile(&rules, otherwise))
+    Some(bpf::compile(&tables, otherwise, foreign))
+}
+
+/// A call that fails.
+const REFUSED: Answer = Answer::Errno(libc::EPERM as u16);
+
+/// The architectures whose calls are known, this program's own first, and nothing of them.
+fn free() -> Vec<Table> {
+    let own = Table { architecture: bpf::ARCHITECTURE, rules: BTreeMap::new() };
+    let little = calls32::CALLS.map(|calls| calls.architecture);
+    let little = little.map(|architecture| Table { architecture, rules: BTreeMap::new() });
+    [own].into_iter().chain(little).collect()
 }
 
 /// The answers of a confined step to all calls that do not just fail.
-fn confined() -> BTreeMap<u32, Answer> {
+fn confined() -> Vec<Table> {
+    let mut tables = free();
+    let rules = &mut tables[0].rules;
+    rules.extend(COMMON.iter().chain(ARCH_ONLY).map(|&nr| (number(nr), Answer::Allow)));
+    let clone = [libc::SYS_clone, libc::SYS_clone3].map(number);
+    restrict(rules, clone, number(libc::SYS_socket), number(libc::SYS_personality));
+    if let (Some(calls), Some(Table { rules, .. })) = (calls32::CALLS, tables.get_mut(1)) {
+        let allowed = calls.allowed.iter().flat_map(|&(first, last)| first..=last);
+        rules.extend(allowed.map(|nr| (nr, Answer::Allow)));
+        restrict(rules, [calls.clone, calls.clone3], calls.socket, calls.personality);
+    }
+    tables
+}
+
+/// Adds the calls that are allowed in part.
+fn restrict(
+    rules: &mut BTreeMap<u32, Answer>,
+    [clone, clone3]: [u32; 2],
+    socket: u32,
+    personality: u32,
+) {
     let when = |condition| Answer::AllowIf(condition, libc::EPERM as u16);
-    let mut rules: BTreeMap<u32, Answer> =
-        COMMON.iter().chain(ARCH_ONLY).map(|&nr| (number(nr), Answer::Allow)).collect();
-    rules.insert(number(libc::SYS_clone3), Answer::Errno(libc::ENOSYS as u16));
+    rules.insert(clone3, Answer::Errno(libc::ENOSYS as u16));
     // New namespaces need CAP_SYS_ADMIN, which a confined step lacks.
-    rules.insert(number(libc::SYS_clone), when(Condition::NoneOf(NAMESPACE_FLAGS)));
+    rules.insert(clone, when(Condition::NoneOf(NAMESPACE_FLAGS)));
     // AF_VSOCK reaches the hypervisor past the network namespace.
-    rules.insert(number(libc::SYS_socket), when(Condition::Not(libc::AF_VSOCK as u32)));
-    rules.insert(number(libc::SYS_personality), when(Condition::Among(PERSONAS)));
-    rules
+    rules.insert(socket, when(Condition::Not(libc::AF_VSOCK as u32)));
+    rules.insert(personality, when(Condition::Among(PERSONAS)));
 }
 
 /// Call numbers are small; libc's type is that of `syscall`'s argument.
@@ -410,6 +446,25 @@ mod tests {
             // The kernel looks at 32 bits of these.
             assert_eq!(answer(&filter, nr, argument | 1 << 40), expected, "{nr} {argument:#x}");
         }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn programs_of_32_bits_may_do_the_same() {
+        let x86 = |filter: &[Instruction], nr| bpf::tests::run_as(0x4000_0003, filter, nr, 0);
+        let confined = filter(Security::Sandbox, false).unwrap();
+        // exit, read, socketcall, futex_time64; mount, unshare, bpf.
+        for nr in [1, 3, 102, 422] {
+            assert_eq!(x86(&confined, nr), ALLOWED, "{nr}");
+        }
+        for nr in [21, 310, 357, 1000] {
+            assert_eq!(x86(&confined, nr), REFUSED, "{nr}");
+        }
+        let arm = bpf::tests::run_as(0x4000_0028, &confined, 1, 0);
+        assert_eq!(arm, libc::SECCOMP_RET_KILL_PROCESS);
+        let pretending = filter(Security::Insecure, true).unwrap();
+        assert_eq!(x86(&pretending, 182), libc::SECCOMP_RET_ERRNO, "chown");
+        assert_eq!(x86(&pretending, 21), ALLOWED, "mount");
     }
 
     #[test]

@@ -32,6 +32,7 @@ tests![
     root_keeps_its_mode,
     capabilities_and_seccomp,
     insecure,
+    programs_of_32_bits,
     proc_is_masked,
     devices,
     network_none,
@@ -378,6 +379,39 @@ fn nested_mounts(base: &Base) {
     let ran = run(&step);
     assert_eq!(ran.stdout, "tok\ndeep\n", "{}", ran.stderr);
     assert_eq!(names(&step.upper), [""; 0]);
+}
+
+/// A program for x86 of 32 bits that ends with 7.
+#[rustfmt::skip]
+const EXIT_7: &[u8] = &[
+    // ELF header: 32 bits, little-endian, executable, 386, entry, program headers at 52.
+    0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0x80, 4, 8, 52, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 52, 0, 32, 0, 1, 0, 40, 0, 0, 0, 0, 0,
+    // Loads all of it at 0x8048000.
+    1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 4, 8, 0, 0x80, 4, 8,
+    96, 0, 0, 0, 96, 0, 0, 0, 5, 0, 0, 0, 0, 0x10, 0, 0,
+    // mov eax, 1 (exit); mov ebx, 7; int 0x80
+    0xb8, 1, 0, 0, 0, 0xbb, 7, 0, 0, 0, 0xcd, 0x80,
+];
+
+fn programs_of_32_bits(base: &Base) {
+    let layer = base.fresh();
+    let program = layer.join("exit-7");
+    fs::write(&program, EXIT_7).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let outside = Command::new(&program).status();
+    if !outside.is_ok_and(|status| status.code() == Some(7)) {
+        println!("skipped: this machine does not run programs of 32-bit x86");
+        return;
+    }
+    let mut step = base.step("");
+    step.lowers.push(layer);
+    step.exec.args = vec!["/exit-7".to_owned()];
+    assert_eq!(run(&step).exit, Exit::Code(7));
+    step = Step { upper: base.fresh(), work: base.fresh(), ..step };
+    step.exec.security = Security::Insecure;
+    assert_eq!(run(&step).exit, Exit::Code(7));
 }
 
 fn missing_programs(base: &Base) {
