@@ -55,7 +55,8 @@ struct Running {
     given_up: bool,
 }
 
-/// Acts as the keeper until rbc lets go of it. Then what still runs is killed.
+/// Acts as the keeper until rbc lets go of it. Then what still runs is killed, and nothing of it is left
+/// when the keeper has ended.
 pub(super) fn keep() -> ! {
     match take_control() {
         Some(control) => {
@@ -64,6 +65,9 @@ pub(super) fn keep() -> ! {
             let _ = serve(&control, &mut running);
             // They ask for that when their parent dies, but programs may take it back.
             running.iter().for_each(Running::kill);
+            for runner in running {
+                let _ = wait_for(runner.pid);
+            }
             std::process::exit(0)
         }
         None => {
