@@ -504,6 +504,28 @@ fn earlier_versions_of_a_layer_make_room_for_it() {
 }
 
 #[test]
+fn what_came_from_another_cache_makes_room_too() {
+    let dockerfile = |text: &str, layers| {
+        let (one, three) = (stage("one", "busybox", 3), stage("three", "two", layers));
+        format!(
+            "{one}FROM busybox AS two\nCOPY --from=one /made /{text}\n{three}FROM busybox\n\
+             COPY --from=three /made /{text} /\n"
+        )
+    };
+    let (first, _) = limited(&dockerfile("first", 0), 0);
+    let folder = first.path("cache");
+    first.rbc("build -q -o out --cache-to type=local,dest=cache,mode=max c").ok();
+    // The first stage and its tars, or the layers of the third.
+    let (bench, max) = limited(&dockerfile("second", 5), 20);
+    let from = format!("--cache-from type=local,src={}", folder.display());
+    let run =
+        bench.rbc(&format!("build --progress plain -o out --state-max-size {max} {from} c")).ok();
+    assert!(run.stderr.contains("cached, from "), "{}", run.stderr);
+    assert_eq!(bench.read("out/second"), "one\n");
+    bench.rbc("fsck --check").ok();
+}
+
+#[test]
 fn what_a_build_evicts_of_itself_is_a_miss_the_next_time() {
     let dockerfile = |last: &str| {
         let (one, three) = (stage("one", "busybox", 3), stage("three", "two", 3));

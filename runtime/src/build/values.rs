@@ -249,6 +249,15 @@ impl Needs {
         for blob in of(false).difference(&needed) {
             any |= self.outside.let_go_of(blob)?;
         }
+        // What layers were unpacked from that another cache had, fetched while this was planned.
+        let outgoing = self.outgoing(state);
+        for row in self.store.layer_blob_rows()? {
+            if let (Some(layer), Some((blob, _))) = (&row.layer, row.digests)
+                && !outgoing.contains(layer)
+            {
+                any |= self.store.blobs().let_go_of(&blob)?;
+            }
+        }
         Ok(any)
     }
 
