@@ -6,12 +6,12 @@ ARG DEBIAN=bookworm
 FROM rust:1-${DEBIAN} AS program
 WORKDIR /src
 # Less makes a quick build of a slow program.
-ARG OPT_LEVEL=3
-ENV CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_RELEASE_OPT_LEVEL=${OPT_LEVEL}
+ARG PROFILE=release
+ENV CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_DEV_STRIP=true
 RUN --mount=type=bind,target=. \
     --mount=type=cache,target=/target \
     --mount=type=cache,target=/usr/local/cargo/registry \
-    cargo install --locked --path . --root /out --target-dir /target --no-track
+    cargo install --locked --path . --profile ${PROFILE} --root /out --target-dir /target --no-track
 
 FROM debian:${DEBIAN}-slim
 RUN apt-get update && \

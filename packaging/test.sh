@@ -79,7 +79,7 @@ EOF
 say 'rbc builds its own image'
 # All but optimised: what is tested here is not how fast it is.
 own_image() { # ARGUMENTS
-    "$rbc" build --build-arg OPT_LEVEL=0 "$@" .
+    "$rbc" build --build-arg PROFILE=dev "$@" .
 }
 own_image -t rbc
 
