@@ -5,7 +5,7 @@ ARG DEBIAN=bookworm
 
 FROM rust:1-${DEBIAN} AS program
 WORKDIR /src
-# Less makes a quick build of a slow program.
+# `dev` makes a quick build of a slow program.
 ARG PROFILE=release
 ENV CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_DEV_STRIP=true
 RUN --mount=type=bind,target=. \
