@@ -251,12 +251,8 @@ impl Needs {
         }
         // What layers were unpacked from that another cache had, fetched while this was planned.
         let outgoing = self.outgoing(state);
-        for row in self.store.layer_blob_rows()? {
-            if let (Some(layer), Some((blob, _))) = (&row.layer, row.digests)
-                && !outgoing.contains(layer)
-            {
-                any |= self.store.blobs().let_go_of(&blob)?;
-            }
+        for blob in self.tars(|layer| !outgoing.contains(layer))? {
+            any |= self.store.blobs().let_go_of(&blob)?;
         }
         Ok(any)
     }
@@ -265,15 +261,17 @@ impl Needs {
     fn let_go_of_tars(&self, state: &State) -> Result<bool> {
         let outgoing = self.outgoing(state);
         let mut any = false;
-        for row in self.store.layer_blob_rows()? {
-            if let (Some(layer), Some((blob, _))) = (&row.layer, row.digests)
-                && !layer.is_of_image()
-                && outgoing.contains(layer)
-            {
-                any |= self.outside.let_go_of(&blob)?;
-            }
+        for blob in self.tars(|layer| !layer.is_of_image() && outgoing.contains(layer))? {
+            any |= self.outside.let_go_of(&blob)?;
         }
         Ok(any)
+    }
+
+    /// The tars that the index knows of layers.
+    fn tars(&self, of: impl Fn(&LayerId) -> bool) -> Result<Vec<Digest>> {
+        let rows = self.store.layer_blob_rows()?.into_iter();
+        let rows = rows.filter(|row| row.layer.as_ref().is_some_and(&of));
+        Ok(rows.filter_map(|row| Some(row.digests?.0)).collect())
     }
 
     /// The nodes that can run again and have layers that others than the node at a position need.

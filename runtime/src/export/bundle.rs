@@ -308,36 +308,40 @@ impl Content<'_> {
             }
             Self::Blob(digest, size) => (digest, *size),
         };
+        let verdict = |hash: sha2::Sha256, read| match Digest::from_bytes(hash.finalize().into()) {
+            got if got == *digest && read == size => Ok(()),
+            got => Err(ExportError::Damaged { want: *digest, got }),
+        };
+        let mut copy = |also: &mut dyn FnMut(&[u8])| {
+            each_piece(store, digest, size, &mut |piece| {
+                also(piece);
+                out.write_all(piece).map_err(failed)?;
+                moved(piece.len() as u64)
+            })
+        };
         let failed_already = AtomicBool::new(false);
-        let check = &|| -> Result<(), ExportError> {
+        let check = || -> Result<(), ExportError> {
             let mut hash = sha2::Sha256::new();
-            let hashed = each_piece(store, digest, size, &mut |piece| {
+            let read = each_piece(store, digest, size, &mut |piece| {
                 hash.update(piece);
                 match failed_already.load(Ordering::Relaxed) {
                     true => Err(ExportError::Stopped),
                     false => Ok(()),
                 }
             })?;
-            match Digest::from_bytes(hash.finalize().into()) {
-                got if got == *digest && hashed == size => Ok(()),
-                got => Err(ExportError::Damaged { want: *digest, got }),
-            }
+            verdict(hash, read)
         };
-        let mut copy = || {
-            each_piece(store, digest, size, &mut |piece| {
-                out.write_all(piece).map_err(failed)?;
-                moved(piece.len() as u64)
-            })
-        };
-        if size < LARGE {
-            return check().and_then(|()| copy().map(drop));
-        }
         thread::scope(|scope| {
-            let Ok(checked) = thread::Builder::new().spawn_scoped(scope, check) else {
-                // There may be no more threads.
-                return check().and_then(|()| copy().map(drop));
+            // There may be no more threads.
+            let checked = (size >= LARGE)
+                .then(|| thread::Builder::new().spawn_scoped(scope, check).ok())
+                .flatten();
+            let Some(checked) = checked else {
+                let mut hash = sha2::Sha256::new();
+                let read = copy(&mut |piece| hash.update(piece))?;
+                return verdict(hash, read);
             };
-            let copied = copy();
+            let copied = copy(&mut |_| {});
             failed_already.store(copied.is_err(), Ordering::Relaxed);
             let checked = checked.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
             copied.and(checked)

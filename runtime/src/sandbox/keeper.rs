@@ -18,7 +18,6 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, IoSlice},
     net::{
         AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
@@ -26,7 +25,7 @@ use rustix::{
     },
 };
 
-use super::{KEEPER_NAME, SandboxError, keep::FILES};
+use super::{KEEPER_NAME, SandboxError, is_ready, keep::FILES};
 
 /// The processes for the steps of a build. All of them end when it is dropped, and when rbc ends.
 #[derive(Default)]
@@ -101,9 +100,7 @@ pub(super) struct Runner {
 impl Runner {
     /// Whether there is an answer already, or nobody to give one.
     fn has_told(&self) -> bool {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+        is_ready(&self.socket).unwrap_or(false)
     }
 }
 

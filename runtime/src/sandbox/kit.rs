@@ -37,6 +37,11 @@ impl KitKind {
             own_network: exec.network == Network::None,
         }
     }
+
+    /// How `/sys` is mounted.
+    fn attributes(self) -> MountAttrFlags {
+        if self.confined { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() }
+    }
 }
 
 /// Mounts that wait for a root, in the mount namespace of a runner.
@@ -85,11 +90,5 @@ impl Kit {
         // It shows the cgroup namespace, which is made for the step.
         devices::mount_cgroup(root, self.kind.attributes());
         Ok(())
-    }
-}
-
-impl KitKind {
-    fn attributes(self) -> MountAttrFlags {
-        if self.confined { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() }
     }
 }

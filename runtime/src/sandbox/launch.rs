@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::keeper::{Keeper, Runner, give_up, read_answer};
 use super::message::{self, Outcome, Task};
-use super::{Exit, SandboxError, Step, session};
+use super::{Exit, SandboxError, Step, is_ready, session};
 
 /// One of a command's two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,9 +43,7 @@ impl Cancel {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
+        is_ready(self).unwrap_or(false)
     }
 }
 

@@ -34,9 +34,10 @@ mod seccomp;
 mod session;
 mod terminal;
 
-use std::path::PathBuf;
+use std::{os::fd::AsFd, path::PathBuf};
 
 use rbc_ir::Exec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 pub use cgroup::Cgroup;
@@ -55,6 +56,13 @@ pub fn init() {
     if std::env::args_os().next().is_some_and(|name| name == KEEPER_NAME) {
         keep::keep();
     }
+}
+
+/// Whether something can be read now, an end included.
+fn is_ready(file: impl AsFd) -> rustix::io::Result<bool> {
+    let mut fds = [PollFd::new(&file, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut fds, Some(&now))? > 0)
 }
 
 /// The `argv[0]` that makes [`init`] take over.

@@ -8,13 +8,11 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{PipeReader, Read};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rbc_ir::Network;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask,
@@ -25,7 +23,9 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::error::{Context, SetupError};
 use super::identity::{self, Identity};
 use super::kit::{Kit, KitKind};
-use super::{Step, cgroup, message, network, privilege, program, root, seccomp, terminal};
+use super::{
+    Step, cgroup, is_ready, message, network, privilege, program, root, seccomp, terminal,
+};
 
 /// More than any account file of an image; what is longer is not read.
 const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
@@ -94,10 +94,8 @@ pub(super) fn become_command(
 /// it holds says otherwise.
 fn die_with_keeper(keeper_alive: &PipeReader) -> Result<(), SetupError> {
     die_with_parent()?;
-    let mut fds = [PollFd::from_borrowed_fd(keeper_alive.as_fd(), PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut fds, Some(&now)) {
-        Ok(0) => Ok(()),
+    match is_ready(keeper_alive) {
+        Ok(false) => Ok(()),
         _ => std::process::exit(0),
     }
 }
